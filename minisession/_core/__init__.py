@@ -1,1 +1,11 @@
-"""."""
+"""The pure heart: what a session is and what may become of it.
+
+Nothing in this folder awaits, reads a clock, draws a random number or knows a store. Values come
+in, values go out, and every function is over when it returns.
+
+    change.py    the frozen values that sessions and stores exchange: changes, records, outcomes
+    rules.py     who may read a stored session, and which change still counts
+    journal.py   the writes that the store does not have yet
+    session.py   the mapping that applications use
+    plan.py      what a response must store, and which cookie it may carry
+"""

@@ -1,1 +1,40 @@
-"""."""
+"""Where sessions are kept, and the URLs that name it.
+
+    memory://                  MemoryStore   this process only: tests, the model of the contract
+    sqlite:///sessions.db      SQLiteStore   a file on this machine, any number of processes
+    sqlite:////var/lib/s.db                  (four slashes: an absolute path)
+
+`open_store` turns a URL into a store without any I/O; the modules are imported when named.
+"""
+
+from __future__ import annotations
+
+from minisession.abc import Store
+from minisession.errors import ConfigError
+
+__all__ = ["open_store"]
+
+
+def open_store(store: Store | str) -> Store:
+    """Return the store that a URL names, or the store itself. Does no I/O.
+
+    Raises:
+        ConfigError: no store has such a URL; the message lists those that there are.
+    """
+    if not isinstance(store, str):
+        return store
+    scheme, separator, rest = store.partition("://")
+    if separator and scheme == "memory" and not rest:
+        from .memory import MemoryStore  # noqa: PLC0415  # a store that is not named costs nothing
+
+        return MemoryStore()
+    if separator and scheme == "sqlite" and rest.startswith("/") and rest != "/":
+        from .sqlite import SQLiteStore  # noqa: PLC0415
+
+        return SQLiteStore(rest[1:])
+    shown = f"{scheme}://..." if separator else repr(store)
+    raise ConfigError(
+        f"store={shown}: no such store; allowed are 'memory://', 'sqlite:///sessions.db'"
+        " (a path from here), 'sqlite:////var/lib/app/sessions.db' (an absolute path),"
+        " or an object that implements minisession.abc.Store"
+    )

@@ -1,0 +1,157 @@
+"""The journal: the writes of one session that the store does not have yet.
+
+It is a short list of segments, each of which becomes at most one change. Writes of one key
+collapse to the last one. A segment that issues an id (`CREATE`, `ROTATE`) is a border: it and
+everything after it may only be handed over when an answer can carry the id.
+
+    put a │ ROTATE put b drop c        DESTROY (old life) │ CREATE (new life) put d
+
+All mutable state is `segments`; the invariant: of one life there is at most one `WRITE`, before
+at most one `CREATE` or `ROTATE`; a `DESTROY` is the only segment of its life.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Kind(Enum):
+    """What a segment does besides its puts and drops."""
+
+    CREATE = "create"
+    WRITE = "write"
+    ROTATE = "rotate"
+    DESTROY = "destroy"
+
+
+ISSUING = (Kind.CREATE, Kind.ROTATE)
+
+
+@dataclass(slots=True, eq=False)
+class Life:
+    """One session in the store, from its creation to its end, as this exchange knows it.
+
+    `secret` is what the browser should hold, None if unknown (`open_handle`). `stored` says that
+    the store has it or may have it; `borrowed`, that it was loaded with the previous secret;
+    `outdated`, that somebody else has replaced the id since; `ended`, that it was destroyed here.
+    """
+
+    handle: str
+    secret: str | None
+    epoch: int = 0
+    stored: bool = False
+    borrowed: bool = False
+    outdated: bool = False
+    ended: bool = False
+    created: float | None = None
+    expires: float = 0.0
+    cookie_until: float = 0.0
+    principal: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Segment:
+    """Operations of one life, in the order clear, then items (None drops), then the rest."""
+
+    kind: Kind
+    life: Life
+    clear: bool = False
+    items: dict[str, bytes | None] = field(default_factory=dict)
+    principal: str | None = None
+    replaced_secret: str | None = None
+    previous_loads: bool = False
+    renew_cookie: bool = False
+
+
+class Journal:
+    """The segments in order; the last one takes the next write."""
+
+    __slots__ = ("segments",)
+
+    def __init__(self) -> None:
+        self.segments: list[Segment] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.segments)
+
+    @property
+    def issuing(self) -> Segment | None:
+        """The segment that issues an id, if there is one: the last of a kind is the one."""
+        return next((s for s in reversed(self.segments) if s.kind in ISSUING), None)
+
+    @property
+    def flushable(self) -> bool:
+        """Whether something may be handed over although no answer is at hand."""
+        return bool(self.segments) and self.segments[0].kind not in ISSUING
+
+    def open_segment(self, life: Life) -> Segment:
+        """Return the segment that takes a write of this life, appending one if needed."""
+        if self.segments and self.segments[-1].life is life:
+            return self.segments[-1]
+        return self.append(Kind.WRITE, life)
+
+    def append(self, kind: Kind, life: Life) -> Segment:
+        """Begin a new segment."""
+        segment = Segment(kind, life)
+        self.segments.append(segment)
+        return segment
+
+    def destroy(self, life: Life) -> None:
+        """Void what is pending for a life, and end it if the store has it or may have it."""
+        self.forget(life)
+        if life.stored:
+            self.append(Kind.DESTROY, life)
+
+    def forget(self, life: Life) -> None:
+        """Drop what is pending for a life."""
+        self.segments = [segment for segment in self.segments if segment.life is not life]
+
+    def take(self, *, issuing: bool) -> list[Segment]:
+        """Remove and return what may be handed over now: all, or what is before an id issue."""
+        end = len(self.segments)
+        if not issuing:
+            end = next((i for i, s in enumerate(self.segments) if s.kind in ISSUING), end)
+        taken, self.segments = self.segments[:end], self.segments[end:]
+        return taken
+
+    def restore(self, segments: list[Segment]) -> None:
+        """Put back what a store did not take, before what was written meanwhile."""
+        for segment in reversed(segments):
+            if self._merges_into_first(segment):
+                self.segments[0] = merged(segment, self.segments[0])
+            else:
+                self.segments.insert(0, segment)
+
+    def _merges_into_first(self, segment: Segment) -> bool:
+        return (
+            bool(self.segments)
+            and self.segments[0].life is segment.life
+            and self.segments[0].kind is Kind.WRITE
+        )
+
+
+def merged(first: Segment, second: Segment) -> Segment:
+    """Return one segment that does what two of the same life do, one after the other."""
+    kind = first.kind if second.kind is Kind.WRITE else second.kind
+    return Segment(
+        kind,
+        second.life,
+        clear=first.clear or second.clear,
+        items=dict(second.items) if second.clear else {**first.items, **second.items},
+        principal=first.principal if second.principal is None else second.principal,
+        replaced_secret=second.replaced_secret or first.replaced_secret,
+        previous_loads=second.previous_loads or first.previous_loads,
+        renew_cookie=first.renew_cookie or second.renew_cookie,
+    )
+
+
+def apply(segment: Segment, items: dict[str, bytes]) -> None:
+    """Do to `items` what the segment does to the stored ones."""
+    if segment.clear:
+        items.clear()
+    for key, data in segment.items.items():
+        if data is None:
+            items.pop(key, None)
+        else:
+            items[key] = data

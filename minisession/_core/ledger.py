@@ -1,0 +1,556 @@
+"""`Ledger`: everything that is known of one session during one exchange, and its lifecycle.
+
+The application's half is the mapping `Session`, which writes here. The manager's half loads it
+(`adopt`), hands over what is unsaved (`take`) and notes the store's answers (`settle`). Every
+method decides at once and returns; what must wait is the owner's business.
+
+    state     reads            writes                      becomes
+    UNREAD    load first       load first                  LIVE, NONE, VOID or FAILED
+    NONE      empty            start a session             LIVE, by the first write
+    LIVE      what it holds    noted in the journal        NONE by destroy, VOID by Gone,
+                                                           UNKNOWN by a commit without an answer
+    VOID      what it held     shown here, stored nowhere
+    UNKNOWN   what it holds    SaveOutcomeUnknown          LIVE, NONE or VOID by refresh
+    FAILED    the StoreError   the StoreError
+    EXCLUDED  SessionExcluded  SessionExcluded
+    CLOSED    SessionClosed    SessionClosed               (every state ends here)
+
+All mutable state is named in `__slots__` and changes under `lock`, which is never held across an
+await. Invariant: `view` shows `stored` with the flight and then the journal applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from enum import Enum
+from threading import RLock
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+from minisession._codec import decode_many, encode
+from minisession._ids import join_id, new_handle, new_secret
+from minisession.errors import (
+    CookieTooLate,
+    MinisessionError,
+    SaveOutcomeUnknown,
+    SessionClosed,
+    SessionExcluded,
+    StoreError,
+    StoreUnavailable,
+)
+
+from .change import Committed, Destroy, Expect, Gone, Outcome, Record, Touch
+from .journal import ISSUING, Journal, Kind, Life, Segment, apply
+from .plan import Flight, Leg, as_flight, as_proposal, cookie_is_due, touch_is_due
+from .view import View, path_of
+
+if TYPE_CHECKING:
+    from minisession.config import SessionConfig
+
+
+class State(Enum):
+    """Where a session is in its life; the table is at the top of this file."""
+
+    UNREAD = "unread"
+    NONE = "not started"
+    LIVE = "live"
+    VOID = "gone"
+    UNKNOWN = "outcome unknown"
+    FAILED = "failed to load"
+    EXCLUDED = "excluded"
+    CLOSED = "closed"
+
+
+class CookieOrder(Enum):
+    """What a response does to the browser's cookie."""
+
+    LEAVE = "leave"
+    SET = "set"
+    DELETE = "delete"
+
+
+class Owner(Protocol):
+    """What a session asks of its manager: all that reads a store, waits or wakes somebody."""
+
+    def read_nowait(self, ledger: Ledger) -> None:
+        """Load the session: call one of the `adopt` methods, or `fail`."""
+
+    def wrote(self, ledger: Ledger) -> None:
+        """Take notice of a write; called from any thread, after the write."""
+
+    def save(self, ledger: Ledger) -> Coroutine[Any, Any, None]:
+        """Wait until the store has everything written so far."""
+        ...
+
+    def refresh(self, ledger: Ledger) -> Coroutine[Any, Any, None]:
+        """Read the session again."""
+        ...
+
+    def update(
+        self, ledger: Ledger, key: str, fn: Callable[[Any], Any], default: Any
+    ) -> Coroutine[Any, Any, Any]:
+        """Change one value atomically."""
+        ...
+
+
+class Ledger:
+    """One session in one exchange; `Session` is the application's face of it."""
+
+    __slots__ = (
+        "__weakref__",
+        "active",
+        "adoptable",
+        "candidates",
+        "config",
+        "confirmed",
+        "destroyed",
+        "failure",
+        "flight",
+        "issued",
+        "journal",
+        "life",
+        "lock",
+        "owner",
+        "passive_depth",
+        "ready",
+        "replaced_secret",
+        "sealed",
+        "state",
+        "stored",
+        "touched",
+        "view",
+        "void_reported",
+    )
+
+    def __init__(
+        self,
+        owner: Owner,
+        config: SessionConfig,
+        candidates: Sequence[tuple[str, str]] = (),
+        *,
+        excluded: bool = False,
+    ) -> None:
+        self.owner = owner
+        self.config = config
+        self.candidates = candidates
+        self.lock = RLock()
+        self.view = View()
+        self.stored: dict[str, bytes] = {}
+        self.journal = Journal()
+        self.flight: Flight | None = None
+        self.life: Life | None = None
+        self.failure: StoreError | None = None
+        self.adoptable: tuple[str, str] | None = None
+        self.replaced_secret: str | None = None
+        self.ready = False  # the next touch needs no look at the state
+        self.touched = False  # the response depends on the cookie
+        self.active = False  # somebody used the session, and not passively
+        self.passive_depth = 0
+        self.sealed = False  # the headers have left
+        self.destroyed = False
+        self.issued = False  # this exchange gave the session its id
+        self.confirmed = False  # the store has said, since the seal, that the id is current
+        self.void_reported = False
+        self.state = State.NONE
+        if excluded:
+            self.state = State.EXCLUDED
+        elif candidates:
+            self.state = State.UNREAD
+
+    # --- the application's half: all called by Session -----------------------------------------
+
+    def require_ready(self) -> None:
+        """Make the session readable: load it at the first touch; raise where it cannot be."""
+        if self.ready:
+            return
+        if self.state in (State.CLOSED, State.EXCLUDED):
+            self._refuse()
+        with self.lock:
+            if self.state is State.UNREAD:
+                self.owner.read_nowait(self)
+            self.touched = True
+            if self.state is State.FAILED and self.failure is not None:
+                raise self.failure
+            self.active = self.active or not self.passive_depth
+            self.ready = True
+
+    def _refuse(self) -> NoReturn:
+        if self.state is State.EXCLUDED:
+            raise SessionExcluded(
+                "this path has no session: it matches a pattern of SessionConfig(exclude=...)"
+            )
+        handle = "session.handle" if self.life is None else repr(self.life.handle)
+        raise SessionClosed(
+            "this session object has outlived its request; to work on the session afterwards,"
+            f" open it again: async with manager.open_handle({handle}) as session: ..."
+        )
+
+    @property
+    def id(self) -> str | None:
+        """The whole id, if there is one and it is known."""
+        life = self.life
+        if life is None or life.secret is None or self.state is State.VOID:
+            return None
+        return join_id(life.handle, life.secret)
+
+    def put(self, key: str, value: Any) -> None:
+        """Store a value; raise if it cannot be stored, or not here, or not any more."""
+        data = encode(value, path_of(key))
+        with self.lock:
+            self.require_ready()
+            self.view.require_room(key, data, self.config.max_size)
+            life = self._life_to_write()
+            self.view.put(key, data, value)
+            if self.state is State.LIVE:
+                self.journal.open_segment(life).items[key] = data
+        self.owner.wrote(self)
+
+    def drop(self, key: str) -> Any:
+        """Remove a key and return its value; KeyError without it."""
+        with self.lock:
+            self.require_ready()
+            if key not in self.view.values:
+                raise KeyError(key)
+            life = self._life_to_write()
+            value = self.view.drop(key)
+            if self.state is State.LIVE:
+                self.journal.open_segment(life).items[key] = None
+        self.owner.wrote(self)
+        return value
+
+    def clear(self) -> None:
+        """Remove all values of a session, if there is one."""
+        with self.lock:
+            self.require_ready()
+            if self.life is None:
+                return
+            life = self._life_to_write()
+            self.view.show({})
+            if self.state is State.LIVE:
+                segment = self.journal.open_segment(life)
+                segment.clear = True
+                segment.items.clear()
+        self.owner.wrote(self)
+
+    def name_principal(self, principal: str | None) -> None:
+        """Note whom the session belongs to, None for nobody."""
+        with self.lock:
+            self.require_ready()
+            life = self._life_to_write()
+            life.principal = principal
+            if self.state is State.LIVE:
+                self.journal.open_segment(life).principal = principal or ""
+        self.owner.wrote(self)
+
+    def rotate(self, *, previous_loads: bool) -> None:
+        """Give a stored session a new secret; one that has a new one already keeps it."""
+        with self.lock:
+            self.require_ready()
+            if self.life is None or self.state is State.VOID:
+                return
+            life = self._life_to_write()
+            pending = self.journal.issuing
+            if pending is not None:
+                pending.previous_loads = pending.previous_loads and previous_loads
+                return
+            if life.stored or self.flight is not None:
+                self._refuse_if_sealed("regenerate() needs a new cookie")
+                segment = self.journal.append(Kind.ROTATE, life)
+                segment.replaced_secret = life.secret
+                segment.previous_loads = previous_loads
+                life.secret = new_secret()
+
+    def destroy(self) -> None:
+        """End the session; without one, only its cookie is to be deleted."""
+        with self.lock:
+            self.require_ready()
+            if self.state is State.VOID:
+                return
+            if self.life is not None:
+                life = self._life_to_write()
+                self.journal.destroy(life)
+                life.ended = True
+            self.life = None
+            self.destroyed = True
+            self.issued = self.confirmed = False
+            self.stored = {}
+            self.view.show({})
+            self.state = State.NONE
+        self.owner.wrote(self)
+
+    def _life_to_write(self) -> Life:
+        """Return the life that takes a write, starting one if there is none. Lock held."""
+        if self.state is State.UNKNOWN:
+            raise self.unknown()
+        if self.life is None:
+            self._refuse_if_sealed("the first write of a session needs a new cookie")
+            handle, secret = self.adoptable or (new_handle(), new_secret())
+            self.adoptable = None
+            self.life = Life(handle, secret)
+            self.journal.append(Kind.CREATE, self.life)
+            self.state = State.LIVE
+        return self.life
+
+    def _refuse_if_sealed(self, what: str) -> None:
+        if self.sealed:
+            raise CookieTooLate(
+                f"{what}, and the headers of this response have already left;"
+                " do it before the response starts"
+            )
+
+    def unknown(self) -> SaveOutcomeUnknown:
+        """Return the error that every write meets while an outcome is unknown."""
+        return SaveOutcomeUnknown(
+            "the store has not said whether it has the last write;"
+            " call `await session.refresh()` to look"
+        )
+
+    # --- the manager's half: loading -----------------------------------------------------------
+
+    def adopt(self, record: Record, secret: str | None, *, borrowed: bool = False) -> None:
+        """Become the stored session, and put what is unsaved on top.
+
+        Raises StoreCorrupt, with nothing changed, if a value cannot be decoded.
+        """
+        with self.lock:
+            decode_many(record.items)
+            life = self.life or Life(record.handle, secret)
+            life.secret, life.epoch, life.stored = secret, record.epoch - borrowed, True
+            life.created, life.expires = record.created, record.expires
+            life.cookie_until, life.principal = record.cookie_until, record.principal
+            life.borrowed = borrowed
+            self.life, self.state = life, State.LIVE
+            self.stored = dict(record.items)
+            self.issued = self.issued and secret != self.replaced_secret
+            self.replaced_secret = None
+            self._show_stored()
+
+    def adopt_nothing(self, claim: tuple[str, str] | None = None) -> None:
+        """Become empty. `claim` is the id to start a session under, without strict mode only."""
+        with self.lock:
+            self.life, self.state, self.adoptable = None, State.NONE, claim
+            self.journal = Journal()
+            self.stored = {}
+            self.view.show({})
+
+    def adopt_stale(self, handle: str) -> None:
+        """Become void: the presented id was replaced while its request was on the way."""
+        with self.lock:
+            self.life, self.state = Life(handle, None), State.VOID
+
+    def fail(self, error: StoreError) -> None:
+        """Remember that loading failed: from now on every touch raises `error`."""
+        self.failure, self.state = error, State.FAILED
+
+    # --- the manager's half: saving ------------------------------------------------------------
+
+    @property
+    def flushable(self) -> bool:
+        """Whether something could be handed over now, without an answer to carry an id."""
+        return self.flight is None and self.journal.flushable
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether a save might find something to do. Asking is cheap and loads nothing."""
+        return bool(self.journal or self.view.exposed or self.flight)
+
+    def look(self) -> None:
+        """Note what has changed inside values in the application's hands.
+
+        Raises UnstorableValue or SessionTooLarge for the first value that cannot be stored; it
+        is replaced by what it was, the others are noted all the same.
+        """
+        with self.lock:
+            if self.state is not State.LIVE or self.life is None or not self.view.exposed:
+                return
+            changes, error = self.view.changed_inside(self.config.max_size)
+            if changes:
+                self.journal.open_segment(self.life).items.update(changes)
+            if error is not None:
+                raise error
+
+    def take(self, now: float, *, issuing: bool) -> Flight | None:
+        """Hand over what the journal holds; `settle` must follow. None if there is nothing.
+
+        Nothing is taken while something is in flight: a session has one commit at a time.
+
+        Args:
+            now: the time, in seconds since the epoch.
+            issuing: take also what issues an id, and everything after it.
+        """
+        with self.lock:
+            if self.flight is not None:
+                return None
+            taken = self.journal.take(issuing=issuing)
+            if not taken:
+                return None
+            for segment in taken:
+                segment.life.stored = True
+            self.flight = as_flight(taken, self.config, now)
+            return self.flight
+
+    def propose(self, key: str, expected: bytes | None, value: Any, now: float) -> Flight:
+        """Hand over a compare-and-set of one key. Nothing else may be in flight."""
+        data = encode(value, path_of(key))
+        with self.lock:
+            self.view.require_room(key, data, self.config.max_size)
+            life = self._life_to_write()
+            self.flight = as_proposal(life, Expect(key, expected), data, self.config, now)
+            return self.flight
+
+    def settle(self, flight: Flight, outcomes: Sequence[Outcome]) -> None:
+        """Note the store's answers, one for each change of the flight."""
+        with self.lock:
+            self.flight, flight.landed = None, True
+            for leg, outcome in zip(flight.legs, outcomes, strict=True):
+                if isinstance(outcome, Committed):
+                    self._landed(leg, outcome)
+                elif not isinstance(outcome, Gone):
+                    flight.error = flight.error or outcome
+                    self._missed(leg, outcome)
+                elif outcome.replaced or not isinstance(leg.change, Destroy):
+                    # The first Gone voids the rest: what comes after it belongs to a session
+                    # that others have ended or moved on, at a time before these writes.
+                    flight.gone = True
+                    self._void()
+                    return
+
+    def _landed(self, leg: Leg, outcome: Committed) -> None:
+        life, segment = leg.segment.life, leg.segment
+        if isinstance(leg.change, (Destroy, Touch)):
+            return
+        expected = life.epoch + 1 if segment.kind is Kind.ROTATE else life.epoch
+        life.outdated = life.outdated or outcome.epoch != expected
+        life.epoch, life.expires = expected, leg.change.expires
+        if leg.change.cookie_until is not None:
+            life.cookie_until = leg.change.cookie_until
+        if life is not self.life:
+            return
+        apply(segment, self.stored)
+        if leg.proposal:
+            self.view.put_encoded(*_only_item(segment))
+        if segment.kind in ISSUING:
+            self.issued = True
+        if segment.kind in ISSUING or segment.renew_cookie:
+            self.confirmed = not life.outdated
+
+    def _missed(self, leg: Leg, error: MinisessionError) -> None:
+        """Keep, forget or doubt what the store did not commit, as `error` calls for."""
+        life, kind = leg.segment.life, leg.segment.kind
+        if isinstance(error, SaveOutcomeUnknown):
+            self._doubt(leg)
+            return
+        if kind is Kind.CREATE:
+            life.stored = False
+        if leg.proposal or (life.ended and kind is not Kind.DESTROY):
+            return
+        if isinstance(error, StoreUnavailable):
+            self.journal.restore(leg.parts)
+            return
+        if life is self.life:
+            self._forget(leg)
+
+    def _doubt(self, leg: Leg) -> None:
+        if leg.segment.life is not self.life:
+            return
+        self.state = State.UNKNOWN
+        if leg.segment.kind in ISSUING:
+            self.issued = True
+            self.replaced_secret = leg.segment.replaced_secret
+
+    def _forget(self, leg: Leg) -> None:
+        """Undo here what the store refused for good."""
+        kind, life = leg.segment.kind, leg.segment.life
+        if kind is Kind.CREATE:
+            self._unstart(life)
+        elif kind is Kind.ROTATE and self.journal.issuing is None:
+            life.secret = leg.segment.replaced_secret
+        self._show_stored()
+
+    def _unstart(self, life: Life) -> None:
+        self.journal.forget(life)
+        self.life, self.state = None, State.NONE
+
+    def _void(self) -> None:
+        self.state = State.VOID
+        self.journal = Journal()
+        self.view.exposed.clear()
+
+    def _show_stored(self) -> None:
+        """Show what the store has, with what is unsaved on top. Lock held."""
+        encoded = dict(self.stored)
+        for segment in self.journal.segments:
+            if segment.life is self.life:
+                apply(segment, encoded)
+        self.view.show(encoded)
+
+    # --- the exchange's half --------------------------------------------------------------------
+
+    def seal(self, now: float) -> None:
+        """Close the headers: no id can be issued from here on.
+
+        Notes that the cookie must be renewed, or an id that was saved earlier confirmed: the
+        store says with the next commit whether the id is still current.
+        """
+        with self.lock:
+            self.sealed = True
+            self.confirmed = False
+            life = self.life
+            if self.state is not State.LIVE or life is None or self.journal.issuing is not None:
+                return
+            if self.issued or (self.touched and cookie_is_due(life, self.config, now)):
+                self.journal.open_segment(life).renew_cookie = True
+
+    @property
+    def cookie_order(self) -> CookieOrder:
+        """What this response does to the cookie, now that its writes have been answered."""
+        if self.state is State.LIVE and self.confirmed:
+            return CookieOrder.SET
+        if self.state is State.NONE and self.destroyed:
+            return CookieOrder.DELETE
+        return CookieOrder.LEAVE
+
+    def touch(self, now: float) -> Touch | None:
+        """Return the touch that the use of the session calls for, if it does."""
+        if self.state is not State.LIVE or not self.active or self.life is None:
+            return None
+        return touch_is_due(self.life, self.config, now)
+
+    def abandon(self, *, everything: bool) -> bool:
+        """Drop what can or may not be stored any more; tell whether there was anything.
+
+        Args:
+            everything: False drops only what issues an id, and all after it: no answer will
+                carry that id. True drops all but `destroy()`, which is never rolled back.
+        """
+        with self.lock:
+            kept = [s for s in self.journal.segments if s.kind is Kind.DESTROY]
+            if not everything:
+                kept = self.journal.take(issuing=False)
+            dropped = [s for s in self.journal.segments if s not in kept]
+            self.journal.segments = kept
+            for segment in dropped:
+                self._unissue(segment)
+            if dropped and self.state is State.LIVE:
+                self._show_stored()
+            return bool(dropped)
+
+    def _unissue(self, segment: Segment) -> None:
+        if segment.kind is Kind.CREATE and segment.life is self.life:
+            self.life, self.state = None, State.NONE
+            self.view.show({})
+        elif segment.kind is Kind.ROTATE:
+            segment.life.secret = segment.replaced_secret
+
+    def close(self) -> None:
+        """End the exchange: every later touch raises SessionClosed."""
+        with self.lock:
+            self.state, self.ready = State.CLOSED, False
+            self.journal = Journal()
+            self.stored = {}
+            self.view = View()
+
+
+def _only_item(segment: Segment) -> tuple[str, bytes]:
+    [(key, data)] = segment.items.items()
+    assert data is not None, "a compare-and-set puts a value"  # noqa: S101
+    return key, data

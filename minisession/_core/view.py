@@ -1,0 +1,118 @@
+"""`View`: what the application sees of a session's data, decoded, and what that weighs.
+
+It knows neither journal nor store. It can tell which values have changed inside since they were
+handed out, because it keeps the encoding that each had at that moment.
+
+Invariant: `values` is `encoded` decoded, but for changes inside the containers that `exposed`
+names.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minisession._codec import decode, decode_many, encode
+from minisession.errors import SessionTooLarge, UsageError
+
+from .change import size_of
+
+CONTAINERS = frozenset({list, dict, set, tuple})
+"""Types whose values can change inside, in the application's hands. (A tuple can hold a list.)"""
+
+
+def path_of(key: str) -> str:
+    """Return how error messages name a key."""
+    return f"session[{key!r}]"
+
+
+class View:
+    """The data of one session as one exchange sees it."""
+
+    __slots__ = ("encoded", "exposed", "size", "values")
+
+    def __init__(self) -> None:
+        self.encoded: dict[str, bytes] = {}
+        self.values: dict[str, Any] = {}
+        self.exposed: set[str] = set()
+        self.size = 0
+
+    def show(self, encoded: dict[str, bytes]) -> None:
+        """Replace everything; values handed out before are no longer watched.
+
+        Raises StoreCorrupt if a value cannot be decoded; then nothing has changed.
+        """
+        self.values = decode_many(encoded)
+        self.encoded = encoded
+        self.size = sum(size_of(key, data) for key, data in encoded.items())
+        self.exposed.clear()
+
+    def require_room(self, key: str, data: bytes, max_size: int) -> None:
+        """Raise SessionTooLarge if the session would weigh too much with this value.
+
+        A value that is no larger than the one it replaces always has room: a session that is too
+        large, because the limit was lowered, can still be made smaller.
+        """
+        before = self.encoded.get(key)
+        growth = size_of(key, data) - (0 if before is None else size_of(key, before))
+        if growth > 0 and self.size + growth > max_size:
+            raise SessionTooLarge(
+                f"{path_of(key)}: the session would have {self.size + growth:,} bytes;"
+                f" SessionConfig(max_size={max_size}) allows no more."
+                " Keep large things elsewhere, and their name in the session"
+            )
+
+    def put(self, key: str, data: bytes, value: Any) -> None:
+        """Show `value`, whose encoding is `data`, under `key`."""
+        before = self.encoded.get(key)
+        self.size += size_of(key, data) - (0 if before is None else size_of(key, before))
+        self.encoded[key] = data
+        self.values[key] = value
+        if type(value) in CONTAINERS:
+            self.exposed.add(key)
+
+    def put_encoded(self, key: str, data: bytes) -> None:
+        """Show a value that the application has not seen yet."""
+        self.exposed.discard(key)
+        self.put(key, data, decode(data))
+        self.exposed.discard(key)
+
+    def drop(self, key: str) -> Any:
+        """Stop showing `key`, and return its value."""
+        self.size -= size_of(key, self.encoded.pop(key))
+        self.exposed.discard(key)
+        return self.values.pop(key)
+
+    def changed_inside(self, max_size: int) -> tuple[dict[str, bytes], UsageError | None]:
+        """Find the exposed values that have changed, and note their new encodings.
+
+        A value that can no longer be stored is replaced by what it was; the first error that
+        this met comes back with the changes of the other keys.
+        """
+        changes: dict[str, bytes] = {}
+        first_error: UsageError | None = None
+        for key in tuple(self.exposed):
+            try:
+                data = self._encode_again(key)
+                if data is not None:
+                    self.require_room(key, data, max_size)
+                    self.put(key, data, self.values[key])
+                    changes[key] = data
+            except UsageError as error:
+                self.put_encoded(key, self.encoded[key])
+                first_error = first_error or error
+        return changes, first_error
+
+    def _encode_again(self, key: str) -> bytes | None:
+        """Encode a value as it is now; None if that is nothing new.
+
+        A value that a thread changes meanwhile is left for the next save: it shows as a
+        RuntimeError ("changed size during iteration"), or as two looks that differ.
+        """
+        value = self.values[key]
+        try:
+            data = encode(value, path_of(key))
+            if data == self.encoded[key] or data != encode(value, path_of(key)):
+                return None
+        except RuntimeError:
+            return None
+        return data
