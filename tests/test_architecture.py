@@ -22,13 +22,14 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # that know nothing of each other. What is not listed has no place yet: give it one here.
 LAYERS = [
     ["errors"],
-    ["_ids", "_codec", "_cookies", "_caching", "_ini"],
+    ["_ids", "_codec", "_cookies", "_caching", "_ini", "_loop"],
+    ["_settings"],
     ["config"],
     ["_core"],
-    ["abc"],
+    ["abc", "_context"],
     ["stores"],
-    ["_manager"],
-    ["_exchange", "_context"],
+    ["_manager"],  # opens the store of a URL, and binds what it opens
+    ["_exchange"],
     ["asgi"],
     ["cli"],
     ["__main__"],
