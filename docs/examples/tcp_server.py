@@ -15,7 +15,7 @@ import anyio
 from anyio.abc import Listener, SocketStream
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from minisession import SessionManager, session
+from minisession import SessionGone, SessionManager, StoreError, session
 
 LONGEST_LINE = 1000  # octets
 
@@ -48,9 +48,14 @@ async def answer_lines(sessions: SessionManager, client: SocketStream) -> None:
             except (anyio.IncompleteRead, anyio.DelimiterNotFound, anyio.BrokenResourceError):
                 return
             id, _, command = line.decode(errors="replace").partition(" ")
-            async with sessions.open(id) as current:
-                answer = carry_out(command)
-                id = current.id or "-"
+            try:
+                async with sessions.open(id) as current:
+                    answer = carry_out(command)
+                    id = current.id or "-"
+            except SessionGone:
+                id, answer = "-", "! this session has ended"
+            except StoreError:
+                answer = "! try again later"
             # Here, after the block, the store has it: what is answered is kept.
             await client.send(f"{id} {answer}\n".encode())
 
