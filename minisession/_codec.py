@@ -21,7 +21,7 @@ from json.encoder import encode_basestring as _quote
 from json.encoder import encode_basestring_ascii as _quote_ascii
 from typing import Any, NoReturn
 from uuid import UUID
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from minisession.errors import StoreCorrupt, UnstorableValue
 
@@ -58,7 +58,7 @@ def encode(value: object, path: str) -> bytes:
     try:
         return _WRITERS.get(type(value), _refuse)(value, 0).encode()
     except _Refusal as refusal:
-        raise UnstorableValue(f"{path}{refusal.path()}: {refusal.reason}") from None
+        raise UnstorableValue(refusal.message(path)) from None
 
 
 def decode(data: bytes) -> Any:
@@ -112,26 +112,30 @@ def is_mutable(value: object) -> bool:
 class _Refusal(ValueError):
     """What cannot be stored, on its way up; every container that it passes adds its step."""
 
-    def __init__(self, reason: str, innermost: object = None) -> None:
+    def __init__(self, reason: str) -> None:
         super().__init__(reason)
-        self.reason = reason
-        self._innermost = innermost
-        self._steps: list[str] = []
+        self._reason = reason
+        self._way: list[tuple[int, str]] = []
 
     def leave(self, container: object, step: str) -> None:
-        """Note the step from `container` to where the refusal came from.
+        """Note the step that leads from `container` to where the refusal came from."""
+        self._way.append((id(container), step))
 
-        A container met again at the bottom of too deep a nesting contains itself.
-        """
-        self._steps.append(step)
-        if container is self._innermost:
-            self._steps.clear()
-            self.reason = "what contains itself cannot be stored; store each part once"
+    def message(self, path: str) -> str:
+        """Return where and why. A container that is passed twice contains itself."""
+        containers = [container for container, _ in reversed(self._way)]
+        steps = [step for _, step in reversed(self._way)]
+        for i, container in enumerate(containers):
+            if container in containers[i + 1 :]:
+                return f"{path}{_join(steps[:i])}: {_CIRCLE}"
+        return f"{path}{_join(steps)}: {self._reason}"
 
-    def path(self) -> str:
-        """Return the steps from the outside to what was refused; ten tell enough."""
-        steps = self._steps[::-1]
-        return "".join(steps[:10]) + "[...]" * (len(steps) > 10)
+
+_CIRCLE = "what contains itself cannot be stored; store each part once, by name"
+
+
+def _join(steps: list[str]) -> str:
+    return "".join(steps[:10]) + ("[...]" if len(steps) > 10 else "")
 
 
 def _write_none(_value: None, _depth: int) -> str:
@@ -167,7 +171,7 @@ def _write_str(value: str, _depth: int) -> str:
 
 
 def _write_list(value: list[object] | tuple[object, ...], depth: int) -> str:
-    _check_depth(value, depth)
+    _check_depth(depth)
     items = tuple(value)  # at one moment: another thread may be moving what is in it
     parts: list[str] = []
     try:
@@ -186,7 +190,7 @@ def _write_tuple(value: tuple[object, ...], depth: int) -> str:
 
 
 def _write_set(value: set[object], depth: int) -> str:
-    _check_depth(value, depth)
+    _check_depth(depth)
     try:
         parts = [_WRITERS.get(type(item), _refuse)(item, depth + 1) for item in value]
     except _Refusal as refusal:
@@ -197,7 +201,7 @@ def _write_set(value: set[object], depth: int) -> str:
 
 
 def _write_dict(value: dict[object, object], depth: int) -> str:
-    _check_depth(value, depth)
+    _check_depth(depth)
     parts: list[str] = []
     key: object = None
     try:
@@ -221,12 +225,11 @@ def _write_key(key: object) -> str:
     )
 
 
-def _check_depth(container: object, depth: int) -> None:
+def _check_depth(depth: int) -> None:
     if depth >= MAX_DEPTH:
         raise _Refusal(
             f"more than {MAX_DEPTH} containers in one another cannot be stored; store them flat, "
-            "for example in a dict by name",
-            innermost=container,
+            "for example in a dict by name"
         )
 
 
@@ -355,8 +358,18 @@ def _read_datetime(text: str) -> datetime:
     if not bracket:
         return value
     if not zone.startswith("="):
-        return value.replace(tzinfo=ZoneInfo(zone[:-1]))
+        return value.replace(tzinfo=_zone(zone[:-1]))
     return value.replace(tzinfo=timezone(value.utcoffset() or timedelta(0), zone[1:-1]))
+
+
+def _zone(key: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(key)
+    except ZoneInfoNotFoundError:
+        raise StoreCorrupt(
+            "a datetime in a time zone that is unknown here; if it was stored elsewhere, "
+            "this machine needs the same time zone data: pip install tzdata"
+        ) from None
 
 
 # --- Reading.
