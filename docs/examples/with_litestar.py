@@ -1,13 +1,14 @@
 """Litestar: wrap the whole application, so that every handler and every guard has the session."""
 
 from litestar import Litestar, Request, get, post
+from litestar.params import FromPath
 from litestar.types import ASGIApp
 
 from minisession import SessionMiddleware, session
 
 
 @post("/cart/{item:str}")
-async def add(item: str) -> list[str]:
+async def add(item: FromPath[str]) -> list[str]:
     """Put an item into the cart of whoever asks."""
     session.setdefault("cart", []).append(item)
     return list(session["cart"])
