@@ -1,1 +1,68 @@
-"""minisession."""
+"""minisession: PHP's `$_SESSION` for structured concurrency, on asyncio and trio.
+
+    from minisession import session
+
+    session["user_id"] = 123
+
+Data flows one way, and imports go the other:
+
+    bytes -> server/     an ASGI server that has never heard of sessions
+          -> asgi        SessionMiddleware: finds the session of a request, guards its response
+          -> _exchange   one request: id in, headers out (_cookies, _caching: as text)
+          -> _context    the ContextVar, and the `session` proxy
+          -> _core/      what a session is and what may become of it; pure, nothing waits
+          -> _manager    everything about sessions that waits
+          -> abc         the store contract
+          -> stores/     memory, sqlite
+
+`config` holds every choice a user has, `errors` every error, `testing` what checks stores.
+"""
+
+from minisession._context import current, session
+from minisession._core.session import Session
+from minisession._manager import SessionManager
+from minisession.asgi import SessionMiddleware
+from minisession.config import SessionConfig
+from minisession.errors import (
+    ConfigError,
+    Conflict,
+    CookieTooLate,
+    MinisessionError,
+    NoActiveSession,
+    SaveOutcomeUnknown,
+    SaveTimeout,
+    SessionClosed,
+    SessionExcluded,
+    SessionGone,
+    SessionTooLarge,
+    StoreCorrupt,
+    StoreError,
+    StoreUnavailable,
+    UnstorableValue,
+    UsageError,
+)
+
+__all__ = [
+    "ConfigError",
+    "Conflict",
+    "CookieTooLate",
+    "MinisessionError",
+    "NoActiveSession",
+    "SaveOutcomeUnknown",
+    "SaveTimeout",
+    "Session",
+    "SessionClosed",
+    "SessionConfig",
+    "SessionExcluded",
+    "SessionGone",
+    "SessionManager",
+    "SessionMiddleware",
+    "SessionTooLarge",
+    "StoreCorrupt",
+    "StoreError",
+    "StoreUnavailable",
+    "UnstorableValue",
+    "UsageError",
+    "current",
+    "session",
+]

@@ -25,7 +25,7 @@ class Rotation:
     `previous_loads` the replaced secret goes on loading the session until then.
     """
 
-    secret: bytes
+    secret: bytes = field(repr=False)
     grace_until: float
     previous_loads: bool = False
 
@@ -35,7 +35,7 @@ class Expect:
     """The precondition of a compare-and-set: `key` holds exactly `value`, or nothing if None."""
 
     key: str
-    value: bytes | None
+    value: bytes | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ class Create:
     """Bring a session to life in epoch 0. `Gone` if its handle is taken."""
 
     handle: str
-    secret: bytes
-    items: Mapping[str, bytes]
+    secret: bytes = field(repr=False)
+    items: Mapping[str, bytes] = field(repr=False)
     created: float
     expires: float
     cookie_until: float
@@ -65,7 +65,7 @@ class Write:
     epoch: int
     expires: float
     max_size: int
-    items: Mapping[str, bytes | None] = field(default_factory=dict)
+    items: Mapping[str, bytes | None] = field(default_factory=dict, repr=False)
     clear: bool = False
     rotation: Rotation | None = None
     expect: Expect | None = None
@@ -129,13 +129,13 @@ class Record:
     """One living session, as a store holds it. `previous` is the secret replaced last."""
 
     handle: str
-    secret: bytes
+    secret: bytes = field(repr=False)
     epoch: int
-    items: Mapping[str, bytes]
+    items: Mapping[str, bytes] = field(repr=False)
     created: float
     expires: float
     cookie_until: float
-    previous: bytes | None = None
+    previous: bytes | None = field(default=None, repr=False)
     previous_loads: bool = False
     grace_until: float = 0.0
     principal: str | None = None

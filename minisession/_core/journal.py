@@ -38,7 +38,7 @@ class Life:
     """
 
     handle: str
-    secret: str | None
+    secret: str | None = field(repr=False)
     epoch: int = 0
     stored: bool = False
     borrowed: bool = False
@@ -57,9 +57,9 @@ class Segment:
     kind: Kind
     life: Life
     clear: bool = False
-    items: dict[str, bytes | None] = field(default_factory=dict)
+    items: dict[str, bytes | None] = field(default_factory=dict, repr=False)
     principal: str | None = None
-    replaced_secret: str | None = None
+    replaced_secret: str | None = field(default=None, repr=False)
     previous_loads: bool = False
     renew_cookie: bool = False
 
@@ -84,6 +84,10 @@ class Journal:
     def flushable(self) -> bool:
         """Whether something may be handed over although no answer is at hand."""
         return bool(self.segments) and self.segments[0].kind not in ISSUING
+
+    def names(self, key: str) -> bool:
+        """Tell whether something is pending that puts or drops this key."""
+        return any(segment.clear or key in segment.items for segment in self.segments)
 
     def open_segment(self, life: Life) -> Segment:
         """Return the segment that takes a write of this life, appending one if needed."""

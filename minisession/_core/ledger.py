@@ -21,7 +21,7 @@ await. Invariant: `view` shows `stored` with the flight and then the journal app
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from enum import Enum
 from threading import RLock
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
@@ -112,6 +112,7 @@ class Ledger:
         "owner",
         "passive_depth",
         "ready",
+        "refused",
         "replaced_secret",
         "sealed",
         "state",
@@ -139,6 +140,7 @@ class Ledger:
         self.flight: Flight | None = None
         self.life: Life | None = None
         self.failure: StoreError | None = None
+        self.refused: MinisessionError | None = None  # for good; raised by the next save
         self.adoptable: tuple[str, str] | None = None
         self.replaced_secret: str | None = None
         self.ready = False  # the next touch needs no look at the state
@@ -155,6 +157,10 @@ class Ledger:
             self.state = State.EXCLUDED
         elif candidates:
             self.state = State.UNREAD
+
+    def __repr__(self) -> str:
+        handle = "" if self.life is None else f" {self.life.handle}"
+        return f"<session{handle} {self.state.value}>"
 
     # --- the application's half: all called by Session -----------------------------------------
 
@@ -411,7 +417,7 @@ class Ledger:
                     # The first Gone voids the rest: what comes after it belongs to a session
                     # that others have ended or moved on, at a time before these writes.
                     flight.gone = True
-                    self._void()
+                    self.void()
                     return
 
     def _landed(self, leg: Leg, outcome: Committed) -> None:
@@ -427,11 +433,16 @@ class Ledger:
             return
         apply(segment, self.stored)
         if leg.proposal:
-            self.view.put_encoded(*_only_item(segment))
+            self._show_proposed(segment.items)
         if segment.kind in ISSUING:
             self.issued = True
         if segment.kind in ISSUING or segment.renew_cookie:
             self.confirmed = not life.outdated
+
+    def _show_proposed(self, items: Mapping[str, bytes | None]) -> None:
+        for key, data in items.items():
+            if data is not None and not self.journal.names(key):
+                self.view.put_encoded(key, data)
 
     def _missed(self, leg: Leg, error: MinisessionError) -> None:
         """Keep, forget or doubt what the store did not commit, as `error` calls for."""
@@ -446,6 +457,7 @@ class Ledger:
         if isinstance(error, StoreUnavailable):
             self.journal.restore(leg.parts)
             return
+        self.refused = error
         if life is self.life:
             self._forget(leg)
 
@@ -470,10 +482,12 @@ class Ledger:
         self.journal.forget(life)
         self.life, self.state = None, State.NONE
 
-    def _void(self) -> None:
-        self.state = State.VOID
-        self.journal = Journal()
-        self.view.exposed.clear()
+    def void(self) -> None:
+        """Let all unsaved writes count for nothing: others have ended the session or moved on."""
+        with self.lock:
+            self.state = State.VOID
+            self.journal = Journal()
+            self.view.exposed.clear()
 
     def _show_stored(self) -> None:
         """Show what the store has, with what is unsaved on top. Lock held."""
@@ -548,9 +562,3 @@ class Ledger:
             self.journal = Journal()
             self.stored = {}
             self.view = View()
-
-
-def _only_item(segment: Segment) -> tuple[str, bytes]:
-    [(key, data)] = segment.items.items()
-    assert data is not None, "a compare-and-set puts a value"  # noqa: S101
-    return key, data

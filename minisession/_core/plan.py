@@ -139,13 +139,14 @@ def cookie_end(life: Life, config: SessionConfig, now: float) -> float:
 
 
 def cookie_is_due(life: Life, config: SessionConfig, now: float) -> bool:
-    """Tell whether the cookie could end before the session does, and must be sent again.
+    """Tell whether the cookie must be sent again, or the browser could lose it too early.
 
-    That is so when less than one idle timeout is left of the two that a cookie gets.
+    That is so when less than half of what a new one would get is left: with `cookie_lifetime=0`
+    that is one idle timeout, so whoever is active keeps the cookie as long as the session.
     """
-    if config.cookie_lifetime != 0 or life.borrowed or life.secret is None:
+    if config.cookie_lifetime != 0 or life.borrowed or life.outdated or life.secret is None:
         return False
-    return life.cookie_until < deadline(life, config, now)
+    return life.cookie_until - now < (cookie_end(life, config, now) - now) / 2
 
 
 def touch_is_due(life: Life, config: SessionConfig, now: float) -> Touch | None:

@@ -213,7 +213,7 @@ class Session(MutableMapping[str, Any]):
             )
         return self._ledger.owner.update(self._ledger, other, fn, default)
 
-    # --- the session as a whole --------------------------------------------------------------------
+    # --- the session as a whole ----------------------------------------------------------------
 
     def regenerate(self, delete_old_session: bool = True) -> None:
         """Give the session a new id: at every login, before writing who logged in.

@@ -1,0 +1,189 @@
+"""One HTTP request and its response, as far as sessions are concerned: id in, headers out.
+
+It knows header fields, not ASGI. What a response must store and which cookie it may carry is
+decided by the ledger; the waiting is the manager's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from minisession._caching import add_vary_cookie, apply_cache_limiter
+from minisession._context import bound
+from minisession._cookies import delete_cookie, read_cookie, set_cookie
+from minisession._core.ledger import CookieOrder, State
+from minisession._core.session import Session
+from minisession._ids import split_id
+from minisession._manager import SessionManager
+
+Headers = list[tuple[bytes, bytes]]
+
+log = logging.getLogger("minisession")
+
+MAX_CANDIDATES = 4
+"""How many distinct well-formed ids of one request are looked up. A browser sends two when an
+older cookie of the same name has another Path or Domain; more is an attempt to cost us loads."""
+
+
+class Exchange:
+    """The session of one request, from its Cookie header to its end.
+
+    Call `begin`, run the application inside `binding`, pass the response's headers through
+    `start`, call `hand_over` before the last part of the body, and at the end `end`, or `fail`
+    after an exception.
+    """
+
+    __slots__ = (
+        "_config",
+        "_cookie",
+        "_has_cookie",
+        "_https",
+        "_manager",
+        "_path",
+        "_started_untouched",
+        "ledger",
+        "session",
+    )
+
+    def __init__(
+        self,
+        manager: SessionManager,
+        headers: Iterable[tuple[bytes, bytes]],
+        path: str,
+        *,
+        https: bool,
+    ) -> None:
+        config = manager.config
+        self._manager = manager
+        self._config = config
+        self._https = https
+        self._cookie = config.cookie_for(https)
+        fields = (value for name, value in headers if name == b"cookie")
+        values = read_cookie(fields, self._cookie.name)
+        ids = [pair for value in values if (pair := split_id(value)) is not None]
+        self._has_cookie = bool(values)
+        self._path = path
+        self._started_untouched = False
+        self.ledger = manager.ledger(ids[:MAX_CANDIDATES], excluded=config.excludes(path))
+        self.session = Session(self.ledger)
+
+    async def begin(self) -> None:
+        """Load the session, if its store cannot do so at the first touch."""
+        if not self._manager.loads_nowait:
+            await self._manager.read(self.ledger)
+
+    @contextmanager
+    def binding(self) -> Iterator[None]:
+        """Bind the session to this task for as long as the application runs."""
+        with bound(self.session):
+            yield
+
+    async def start(self, headers: Iterable[tuple[bytes, bytes]], status: int) -> Headers:
+        """Store everything written so far; return the response's headers with ours.
+
+        From here on no id can be issued. Without a touch of the session nothing is done.
+
+        Raises:
+            StoreError: the session could not be loaded, or the writes are not stored; this
+                response must not be sent.
+            UnstorableValue: a nested value cannot be stored.
+        """
+        ledger, headers = self.ledger, list(headers)
+        if ledger.failure is not None:
+            raise ledger.failure
+        if status >= 500 and self._config.on_error == "rollback":
+            ledger.abandon(everything=True)
+        ledger.seal(self._manager.clock())
+        if not ledger.touched:
+            self._started_untouched = not _is_private(headers)
+            return headers
+        if ledger.unsaved or ledger.state is State.UNKNOWN:
+            await self._manager.settle_up(ledger, issuing=True)
+        return add_vary_cookie(self._with_cookie(headers))
+
+    def _with_cookie(self, headers: Headers) -> Headers:
+        cookie = self._set_cookie()
+        if cookie is None:
+            return headers
+        config = self._config
+        headers = apply_cache_limiter(headers, config.cache_limiter, config.cache_max_age)
+        return [*headers, (b"set-cookie", cookie)]
+
+    def _set_cookie(self) -> bytes | None:
+        """Return the Set-Cookie that this response carries, if it may and must carry one."""
+        ledger = self.ledger
+        order = ledger.cookie_order
+        if order is CookieOrder.LEAVE or not self._config.emits_over(self._https):
+            return None
+        if order is CookieOrder.DELETE:
+            return delete_cookie(self._cookie) if self._has_cookie else None
+        now = self._manager.clock()
+        life, id = ledger.life, ledger.id
+        assert life is not None and id is not None, "a confirmed id is known"  # noqa: S101, PT018
+        created = now if life.created is None else life.created
+        return set_cookie(self._cookie, id, self._config.cookie_max_age(now, created), now)
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether `hand_over` might find something to do."""
+        return self.ledger.unsaved
+
+    async def hand_over(self) -> None:
+        """Store what was written since the response started.
+
+        Raises:
+            StoreError: it is not stored; the response must not end as if it were.
+        """
+        await self._manager.settle_up(self.ledger, issuing=False)
+
+    async def end(self) -> None:
+        """Store what is left, renew the idle timeout, and close the session object."""
+        ledger = self.ledger
+        try:
+            if ledger.unsaved:
+                await self.hand_over()
+            if ledger.abandon(everything=False):
+                log.warning("a session was started or renewed, and no response could carry its id")
+            if self._started_untouched and ledger.touched:
+                _report_late_touch(self._path)
+            await self._manager.touch(ledger)
+        finally:
+            ledger.close()
+
+    async def rescue(self) -> None:
+        """After an exception: store or drop what was written before it, as configured."""
+        await self._manager.rescue(self.ledger)
+
+    async def fail(self) -> None:
+        """After an exception: store or drop what was written, and close the session object."""
+        try:
+            await self.rescue()
+            await self._manager.touch(self.ledger)
+        finally:
+            self.ledger.close()
+
+
+def _is_private(headers: Headers) -> bool:
+    """Tell whether shared caches keep away from a response anyway."""
+    return any(
+        name.lower() == b"cache-control" and (b"no-store" in value or b"private" in value)
+        for name, value in headers
+    )
+
+
+_reported_paths: set[str] = set()
+_MAX_REPORTED_PATHS = 100  # paths can come from clients: what they can make us keep is bounded
+
+
+def _report_late_touch(path: str) -> None:
+    """Warn, once per path, of a response that a cache may give to other users."""
+    if path in _reported_paths or len(_reported_paths) >= _MAX_REPORTED_PATHS:
+        return
+    _reported_paths.add(path)
+    log.warning(
+        "%s: the session was first used after the response had started, so it went without"
+        " `Vary: Cookie`; use the session earlier, or send `Cache-Control: private`",
+        path,
+    )
