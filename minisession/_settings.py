@@ -7,6 +7,7 @@ means: only SessionConfig decides what is allowed.
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ _BOOLEANS = {
     **dict.fromkeys(("off", "no", "false", "0"), False),
 }
 _NOT_FIELDS = {"STORE"}  # the store's URL, which the command line reads
+_WHOLE = re.compile(r"-?[0-9]{1,20}")
+_DECIMAL = re.compile(r"-?[0-9]{1,20}\.[0-9]{1,20}")
 _PHP = "session."
 _PHP_FIELDS = {
     "name",
@@ -106,21 +109,18 @@ def _boolean(text: str) -> bool:
 
 
 def _integer(text: str) -> int:
-    # Not int() alone: it takes "1_000" and the digits of every script.
-    if not (text.isascii() and text.removeprefix("-").isdigit() and len(text) <= 20):
+    # Not int() alone: it takes "1_000", the digits of every script, and as many as there are.
+    if not _WHOLE.fullmatch(text):
         raise ValueError("a whole number of at most 20 digits")
     return int(text)
 
 
 def _number(text: str) -> float:
-    try:
-        return _integer(text)
-    except ValueError:
-        pass
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError("a number") from None
+    if _WHOLE.fullmatch(text):
+        return int(text)
+    if not _DECIMAL.fullmatch(text):
+        raise ValueError("a number such as 30 or 0.5")
+    return float(text)
 
 
 def _patterns(text: str) -> tuple[str, ...]:
