@@ -150,7 +150,7 @@ class SessionManager:
         at its first write; send `session.id` to the client after `await session.save()`.
 
         Raises:
-            SessionGone: at the end of the block, if the session ended meanwhile.
+            SessionGone: at the end of the block, if the session ended before its writes.
             StoreError: the session could not be loaded, or not be saved at the end.
         """
         candidate = None if id is None else split_id(id)
@@ -186,7 +186,9 @@ class SessionManager:
             await self.rescue(ledger)
             raise
         else:
-            await self.save(ledger)
+            await self.settle_up(ledger, issuing=True)
+            if ledger.lost_writes:
+                raise _gone(ledger)
         finally:
             await self.touch(ledger)
             ledger.close()
@@ -297,8 +299,8 @@ class SessionManager:
 
     def report_void(self, ledger: Ledger) -> None:
         """Log, once per exchange, that its writes are void."""
-        if not ledger.void_reported:
-            ledger.void_reported = True
+        if not ledger.lost_writes:
+            ledger.lost_writes = True
             log.info("%s: it has ended or moved on; writes of this request are void", ledger)
 
     async def save(self, ledger: Ledger) -> None:

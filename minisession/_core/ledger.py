@@ -119,7 +119,7 @@ class Ledger:
         "stored",
         "touched",
         "view",
-        "void_reported",
+        "lost_writes",
     )
 
     def __init__(
@@ -151,7 +151,7 @@ class Ledger:
         self.destroyed = False
         self.issued = False  # this exchange gave the session its id
         self.confirmed = False  # the store has said, since the seal, that the id is current
-        self.void_reported = False
+        self.lost_writes = False  # a write was void: others had ended the session
         self.state = State.NONE
         if excluded:
             self.state = State.EXCLUDED

@@ -1,1 +1,32 @@
-"""."""
+"""An ASGI 3 server for HTTP/1.1 on h11, for asyncio and trio. It has never heard of sessions.
+
+    from minisession.server import ServerConfig, run
+
+    run(app, ServerConfig(port=8000), backend="trio")
+
+From the bytes upwards; each file imports only those above it:
+
+    errors      whose fault it is
+    config      ServerConfig
+    head        strict checks of a request's head, before h11 sees it
+    target      the request target taken apart
+    chunked     the chunked coding, strictly
+    requests    bytes -> requests and pieces of bodies            (no I/O, no clock)
+    cycle       one request and response as ASGI messages; table  (no I/O, no clock)
+    date        the Date header, once a second
+    scope       the ASGI scope
+    transport   a socket
+    connection  a socket with deadlines, a reader and what is left to write
+    service     what all connections share
+    exchange    runs the app on one request
+    relay       what happens on a connection, and in whose task
+    lifespan    the app's startup and shutdown
+    listener    binds, accepts, sees that deadlines are kept
+    main        serve, run
+"""
+
+from .config import ServerConfig
+from .errors import LifespanFailed
+from .main import run, serve
+
+__all__ = ["LifespanFailed", "ServerConfig", "run", "serve"]
