@@ -31,6 +31,7 @@ from minisession._core.ledger import Ledger, State
 from minisession._core.plan import Flight
 from minisession._core.rules import Standing, standing
 from minisession._core.session import Session
+from minisession._core.settle import settle
 from minisession._ids import hash_secret, is_handle, split_id
 from minisession._loop import current_loop
 from minisession.abc import (
@@ -394,7 +395,7 @@ class SessionManager:
         finally:
             answers = iter(outcomes)
             for ledger, flight in flights:
-                ledger.settle(flight, [next(answers) for _ in flight.legs])
+                settle(ledger, flight, [next(answers) for _ in flight.legs])
                 if flight.done is not None:
                     flight.done.set()
                 if flight.gone:

@@ -6,6 +6,9 @@ in, values go out, and every function is over when it returns.
     change.py    the frozen values that sessions and stores exchange: changes, records, outcomes
     rules.py     who may read a stored session, and which change still counts
     journal.py   the writes that the store does not have yet
+    view.py      what the application sees, decoded, and what has changed inside
+    ledger.py    all that is known of one session in one exchange, and its lifecycle
+    plan.py      what is handed to the store, and when things end
+    settle.py    what the store's answers mean
     session.py   the mapping that applications use
-    plan.py      what a response must store, and which cookie it may carry
 """

@@ -21,7 +21,7 @@ await. Invariant: `view` shows `stored` with the flight and then the journal app
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from enum import Enum
 from threading import RLock
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
@@ -35,12 +35,11 @@ from minisession.errors import (
     SessionClosed,
     SessionExcluded,
     StoreError,
-    StoreUnavailable,
 )
 
-from .change import Committed, Destroy, Expect, Gone, Outcome, Record, Touch
-from .journal import ISSUING, Journal, Kind, Life, Segment, apply
-from .plan import Flight, Leg, as_flight, as_proposal, cookie_is_due, touch_is_due
+from .change import Expect, Record, Touch
+from .journal import Journal, Kind, Life, Segment, apply
+from .plan import Flight, as_flight, as_proposal, cookie_is_due, touch_is_due
 from .view import View, path_of
 
 if TYPE_CHECKING:
@@ -109,6 +108,7 @@ class Ledger:
         "journal",
         "life",
         "lock",
+        "lost_writes",
         "owner",
         "passive_depth",
         "ready",
@@ -119,7 +119,6 @@ class Ledger:
         "stored",
         "touched",
         "view",
-        "lost_writes",
     )
 
     def __init__(
@@ -258,12 +257,11 @@ class Ledger:
             if pending is not None:
                 pending.previous_loads = pending.previous_loads and previous_loads
                 return
-            if life.stored or self.flight is not None:
-                self._refuse_if_sealed("regenerate() needs a new cookie")
-                segment = self.journal.append(Kind.ROTATE, life)
-                segment.replaced_secret = life.secret
-                segment.previous_loads = previous_loads
-                life.secret = new_secret()
+            self._refuse_if_sealed("regenerate() needs a new cookie")
+            segment = self.journal.append(Kind.ROTATE, life)
+            segment.replaced_secret = life.secret
+            segment.previous_loads = previous_loads
+            life.secret = new_secret()
 
     def destroy(self) -> None:
         """End the session; without one, only its cookie is to be deleted."""
@@ -328,7 +326,7 @@ class Ledger:
             self.stored = dict(record.items)
             self.issued = self.issued and secret != self.replaced_secret
             self.replaced_secret = None
-            self._show_stored()
+            self.show_stored()
 
     def adopt_nothing(self, claim: tuple[str, str] | None = None) -> None:
         """Become empty. `claim` is the id to start a session under, without strict mode only."""
@@ -403,85 +401,6 @@ class Ledger:
             self.flight = as_proposal(life, Expect(key, expected), data, self.config, now)
             return self.flight
 
-    def settle(self, flight: Flight, outcomes: Sequence[Outcome]) -> None:
-        """Note the store's answers, one for each change of the flight."""
-        with self.lock:
-            self.flight, flight.landed = None, True
-            for leg, outcome in zip(flight.legs, outcomes, strict=True):
-                if isinstance(outcome, Committed):
-                    self._landed(leg, outcome)
-                elif not isinstance(outcome, Gone):
-                    flight.error = flight.error or outcome
-                    self._missed(leg, outcome)
-                elif outcome.replaced or not isinstance(leg.change, Destroy):
-                    # The first Gone voids the rest: what comes after it belongs to a session
-                    # that others have ended or moved on, at a time before these writes.
-                    flight.gone = True
-                    self.void()
-                    return
-
-    def _landed(self, leg: Leg, outcome: Committed) -> None:
-        life, segment = leg.segment.life, leg.segment
-        if isinstance(leg.change, (Destroy, Touch)):
-            return
-        expected = life.epoch + 1 if segment.kind is Kind.ROTATE else life.epoch
-        life.outdated = life.outdated or outcome.epoch != expected
-        life.epoch, life.expires = expected, leg.change.expires
-        if leg.change.cookie_until is not None:
-            life.cookie_until = leg.change.cookie_until
-        if life is not self.life:
-            return
-        apply(segment, self.stored)
-        if leg.proposal:
-            self._show_proposed(segment.items)
-        if segment.kind in ISSUING:
-            self.issued = True
-        if segment.kind in ISSUING or segment.renew_cookie:
-            self.confirmed = not life.outdated
-
-    def _show_proposed(self, items: Mapping[str, bytes | None]) -> None:
-        for key, data in items.items():
-            if data is not None and not self.journal.names(key):
-                self.view.put_encoded(key, data)
-
-    def _missed(self, leg: Leg, error: MinisessionError) -> None:
-        """Keep, forget or doubt what the store did not commit, as `error` calls for."""
-        life, kind = leg.segment.life, leg.segment.kind
-        if isinstance(error, SaveOutcomeUnknown):
-            self._doubt(leg)
-            return
-        if kind is Kind.CREATE:
-            life.stored = False
-        if leg.proposal or (life.ended and kind is not Kind.DESTROY):
-            return
-        if isinstance(error, StoreUnavailable):
-            self.journal.restore(leg.parts)
-            return
-        self.refused = error
-        if life is self.life:
-            self._forget(leg)
-
-    def _doubt(self, leg: Leg) -> None:
-        if leg.segment.life is not self.life:
-            return
-        self.state = State.UNKNOWN
-        if leg.segment.kind in ISSUING:
-            self.issued = True
-            self.replaced_secret = leg.segment.replaced_secret
-
-    def _forget(self, leg: Leg) -> None:
-        """Undo here what the store refused for good."""
-        kind, life = leg.segment.kind, leg.segment.life
-        if kind is Kind.CREATE:
-            self._unstart(life)
-        elif kind is Kind.ROTATE and self.journal.issuing is None:
-            life.secret = leg.segment.replaced_secret
-        self._show_stored()
-
-    def _unstart(self, life: Life) -> None:
-        self.journal.forget(life)
-        self.life, self.state = None, State.NONE
-
     def void(self) -> None:
         """Let all unsaved writes count for nothing: others have ended the session or moved on."""
         with self.lock:
@@ -489,7 +408,7 @@ class Ledger:
             self.journal = Journal()
             self.view.exposed.clear()
 
-    def _show_stored(self) -> None:
+    def show_stored(self) -> None:
         """Show what the store has, with what is unsaved on top. Lock held."""
         encoded = dict(self.stored)
         for segment in self.journal.segments:
@@ -545,7 +464,7 @@ class Ledger:
             for segment in dropped:
                 self._unissue(segment)
             if dropped and self.state is State.LIVE:
-                self._show_stored()
+                self.show_stored()
             return bool(dropped)
 
     def _unissue(self, segment: Segment) -> None:

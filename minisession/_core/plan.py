@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from minisession._ids import hash_secret
 
-from .change import Change, Create, Destroy, Expect, Rotation, Touch, Write
+from .change import Create, Destroy, Expect, Rotation, Touch, Write
 from .journal import Kind, Life, Segment, merged
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Leg:
 
     segment: Segment
     parts: list[Segment]
-    change: Change
+    change: Create | Write | Destroy
     proposal: bool = False
 
 
@@ -63,7 +63,7 @@ def as_flight(segments: list[Segment], config: SessionConfig, now: float) -> Fli
     return Flight(legs)
 
 
-def as_change(segment: Segment, config: SessionConfig, now: float) -> Change:
+def as_change(segment: Segment, config: SessionConfig, now: float) -> Create | Write | Destroy:
     """Turn one segment into the change that a store understands."""
     life = segment.life
     if segment.kind is Kind.DESTROY:
