@@ -84,7 +84,10 @@ def add_vary_cookie(headers: Headers) -> Headers:
 
     `*` says more already and stays. The list that was given is not changed.
     """
-    members = {member.lower(): member for member in _elements(headers, b"vary")}
+    existing = _values(headers, b"vary")
+    if not existing:
+        return [*headers, (b"vary", b"Cookie")]
+    members = {member.lower(): member for member in _elements(existing)}
     if "*" in members or "cookie" in members:
         return headers
     rest = [(name, value) for name, value in headers if name.lower() != b"vary"]
@@ -120,10 +123,10 @@ def _freshness(headers: Headers, existing: Directives) -> int:
     """How long a private cache may use the response as it stands, in seconds."""
     if max_age := existing.get("max-age"):
         return int(max_age)
-    expires = [value for name, value in headers if name.lower() == b"expires"]
+    expires = _values(headers, b"expires")
     if not expires:
         return _MAX_SECONDS
-    dates = [value for name, value in headers if name.lower() == b"date"]
+    dates = _values(headers, b"date")
     if len(expires) > 1 or len(dates) != 1:
         return 0
     end, start = _http_date(expires[0]), _http_date(dates[0])
@@ -133,7 +136,7 @@ def _freshness(headers: Headers, existing: Directives) -> int:
 
 def _existing_directives(headers: Headers) -> Directives:
     directives: Directives = {}
-    for element in _elements(headers, b"cache-control"):
+    for element in _elements(_values(headers, b"cache-control")):
         name, equals, argument = element.partition("=")
         name, argument = name.strip().lower(), argument.strip()
         if name in _SECONDS:
@@ -148,15 +151,20 @@ def _existing_directives(headers: Headers) -> Directives:
             directives[name] = None
         else:
             directives[element] = None
-    if not directives and "no-cache" in map(str.lower, _elements(headers, b"pragma")):
+    if not directives and "no-cache" in map(str.lower, _elements(_values(headers, b"pragma"))):
         return {"no-cache": None}  # how some caches read it where there is no Cache-Control
     return directives
 
 
-def _elements(headers: Headers, field: bytes) -> Iterator[str]:
-    """The members of the comma-separated lists in all fields of that name, empty ones left out."""
-    values = (value.decode("latin-1") for name, value in headers if name.lower() == field)
-    return filter(None, (match[0].strip() for text in values for match in _ELEMENT.finditer(text)))
+def _values(headers: Headers, field: bytes) -> list[bytes]:
+    return [value for name, value in headers if name.lower() == field]
+
+
+def _elements(values: Iterable[bytes]) -> Iterator[str]:
+    """The members of comma-separated lists, empty ones left out."""
+    for value in values:
+        stripped = (match[0].strip() for match in _ELEMENT.finditer(value.decode("latin-1")))
+        yield from filter(None, stripped)
 
 
 def _render(directives: Directives) -> bytes:

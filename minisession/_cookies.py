@@ -58,12 +58,13 @@ def read_cookie(headers: Iterable[bytes], name: str) -> list[str]:
     text = b"; ".join(headers).decode("latin-1")
     if name not in text:
         return []
-    # Keys of a dictionary: a header full of different values is still read in linear time.
-    values = dict.fromkeys(
-        value.strip(_WHITESPACE)
-        for key, equals, value in (pair.partition("=") for pair in text.split(";") if name in pair)
-        if equals and key.strip(_WHITESPACE) == name and not _CONTROL.search(value)
-    )
+    values: dict[str, None] = {}  # its keys: a header full of values is still read in linear time
+    for pair in text.split(";"):
+        if name not in pair:
+            continue
+        key, equals, value = pair.partition("=")
+        if equals and key.strip(_WHITESPACE) == name and not _CONTROL.search(value):
+            values[value.strip(_WHITESPACE)] = None
     if len(values) > 1 and name.lower().startswith("__host-"):
         return []
     return list(values)
