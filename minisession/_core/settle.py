@@ -1,0 +1,120 @@
+"""What the store's answers mean for a session: landed, void, kept, forgotten or in doubt.
+
+    outcome                 the change was                  the session afterwards
+    Committed               stored                          knows it as stored
+    Gone                    not applied: it had ended       is void, and so is all that is unsaved
+    StoreUnavailable        certainly not stored            keeps the change for the next save
+    SaveOutcomeUnknown      perhaps stored                  refuses writes until a refresh
+    any other error         refused for good                forgets the change
+
+Pure bookkeeping on a `Ledger`, under its lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from minisession._core.change import Committed, Destroy, Gone, Outcome
+from minisession._core.journal import ISSUING, Kind, Life, apply
+from minisession._core.ledger import Ledger, State
+from minisession._core.plan import Flight, Leg
+from minisession.errors import MinisessionError, SaveOutcomeUnknown, StoreUnavailable
+
+
+def settle(ledger: Ledger, flight: Flight, outcomes: Sequence[Outcome]) -> None:
+    """Note the store's answers, one for each change of the flight, which has landed then.
+
+    The first Gone voids the rest: what comes after it was meant for a session that others had
+    ended or moved on before these writes. A session that others destroyed first is destroyed.
+    """
+    with ledger.lock:
+        ledger.flight, flight.landed = None, True
+        for leg, outcome in zip(flight.legs, outcomes, strict=True):
+            if isinstance(outcome, Committed):
+                _landed(ledger, leg, outcome)
+            elif not isinstance(outcome, Gone):
+                flight.error = flight.error or outcome
+                _missed(ledger, leg, outcome)
+            elif outcome.replaced or not isinstance(leg.change, Destroy):
+                flight.gone = True
+                ledger.void()
+                return
+
+
+def _landed(ledger: Ledger, leg: Leg, outcome: Committed) -> None:
+    life, segment = leg.segment.life, leg.segment
+    if isinstance(leg.change, Destroy):
+        return
+    expected = life.epoch + 1 if segment.kind is Kind.ROTATE else life.epoch
+    life.outdated = life.outdated or outcome.epoch != expected
+    life.epoch, life.expires = expected, leg.change.expires
+    if leg.change.cookie_until is not None:
+        life.cookie_until = leg.change.cookie_until
+    if life is not ledger.life:
+        return
+    apply(segment, ledger.stored)
+    if leg.proposal:
+        _show_proposed(ledger, segment.items)
+    if segment.kind in ISSUING:
+        ledger.issued = True
+    if segment.kind in ISSUING or segment.renew_cookie:
+        ledger.confirmed = not life.outdated
+
+
+def _show_proposed(ledger: Ledger, items: Mapping[str, bytes | None]) -> None:
+    for key, data in items.items():
+        if data is not None and not ledger.journal.names(key):
+            ledger.view.put_encoded(key, data)
+
+
+def _missed(ledger: Ledger, leg: Leg, error: MinisessionError) -> None:
+    """Keep, forget or doubt what the store did not commit, as `error` calls for."""
+    life, kind = leg.segment.life, leg.segment.kind
+    if isinstance(error, SaveOutcomeUnknown):
+        _doubt(ledger, leg, error)
+        return
+    if kind is Kind.CREATE:
+        life.stored = False
+    if leg.proposal or (life.ended and kind is not Kind.DESTROY):
+        return
+    if isinstance(error, StoreUnavailable):
+        ledger.journal.restore(leg.parts)
+        return
+    ledger.refused = error
+    if life is ledger.life:
+        _forget(ledger, leg)
+
+
+def _doubt(ledger: Ledger, leg: Leg, error: SaveOutcomeUnknown) -> None:
+    """Refuse writes until a refresh; a `destroy()` in doubt is told by the next save."""
+    if leg.segment.life is not ledger.life:
+        ledger.refused = error
+        return
+    ledger.state = State.UNKNOWN
+    if leg.segment.kind in ISSUING:
+        ledger.issued = True
+        ledger.replaced_secret = leg.segment.replaced_secret
+
+
+def _forget(ledger: Ledger, leg: Leg) -> None:
+    """Undo here what the store refused for good."""
+    kind, life = leg.segment.kind, leg.segment.life
+    if kind is Kind.CREATE:
+        _unstart(ledger, life)
+    elif kind is Kind.ROTATE:
+        _unrotate(ledger, life, leg.segment.replaced_secret)
+    ledger.show_stored()
+
+
+def _unstart(ledger: Ledger, life: Life) -> None:
+    ledger.journal.forget(life)
+    ledger.life, ledger.state = None, State.NONE
+
+
+def _unrotate(ledger: Ledger, life: Life, secret: str | None) -> None:
+    """Go back to the secret that the store has, unless another one is on its way already."""
+    pending = ledger.journal.issuing
+    if pending is None:
+        life.secret = secret
+    else:
+        pending.replaced_secret = secret
