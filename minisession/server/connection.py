@@ -1,0 +1,157 @@
+"""One client's connection: bytes in, bytes out, each within its time.
+
+Owns the socket, what is read and not yet answered, what is to be written, and the two deadlines.
+It knows nothing of ASGI and decides nothing about HTTP: `relay.py` says what happens when.
+
+Deadlines are two numbers which the server's sweeper compares with the clock (`expire`), not
+cancel scopes: a scope around every wait costs a tenth of a small request, and an expired one
+would cancel the app instead of the wait.
+"""
+
+from __future__ import annotations
+
+import math
+from time import monotonic
+
+import anyio
+
+from .config import ServerConfig
+from .errors import ClientDisconnected, RequestRefused
+from .requests import RequestReader
+from .scope import Address
+from .transport import Transport
+
+
+class Connection:
+    """An accepted connection. At any time one task owns it: see `relay.py`.
+
+    Mutable: the reader, `_unsent` (the rest of a write that was interrupted), the deadlines
+    (monotonic seconds; infinite while nobody waits), and the flags: `is_gone` (nothing can be
+    written any more), `has_expired` (the client was too slow), `is_idle` (between two requests).
+    """
+
+    scheme = "http"
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        transport: Transport,
+        client: Address | None,
+        server: Address | None,
+    ) -> None:
+        self.client = client
+        self.server = server
+        self.reader = RequestReader(config, self.scheme)
+        self.is_gone = False
+        self.has_expired = False
+        self.is_idle = False
+        self._config = config
+        self._transport = transport
+        self._read_deadline = self._write_deadline = math.inf
+        self._reading = anyio.Lock(fast_acquire=True)
+        self._writing = anyio.Lock(fast_acquire=True)
+        self._unsent = memoryview(b"")
+
+    def __repr__(self) -> str:
+        state = "gone" if self.is_gone else "idle" if self.is_idle else "busy"
+        return f"<Connection from {self.client}, {state}>"
+
+    def read_nowait(self) -> bool:
+        """Give the reader what has come; return whether anything has, be it the end."""
+        data = b"" if self.has_expired else self._transport.receive_nowait()
+        if data is None:
+            return False
+        self.reader.feed(data)
+        return True
+
+    async def wait_readable(self, deadline: float) -> None:
+        """Wait until `read_nowait` has something to give, or the client has been too slow.
+
+        Raises:
+            RequestRefused: 408, the deadline is over; the reader is at its end from now on.
+        """
+        async with self._reading:
+            self._read_deadline = deadline
+            try:
+                await self._transport.wait_receivable()
+            finally:
+                self._read_deadline = math.inf
+        if self.has_expired:
+            raise RequestRefused(408, "the client was too slow")
+
+    async def write(self, data: bytes) -> bool:
+        """Write all of `data`; return whether that had to wait.
+
+        If the wait is cancelled, the rest is kept and goes out before anything else.
+
+        Raises:
+            ClientDisconnected: the client is gone, or has taken nothing for `write_timeout`.
+        """
+        waited = await self.flush()
+        self._unsent = memoryview(data)
+        self._send_nowait()
+        return await self.flush() or waited
+
+    async def flush(self) -> bool:
+        """Write what an interrupted `write` has left; return whether there was anything.
+
+        Raises:
+            ClientDisconnected: as for `write`.
+        """
+        waited = False
+        while self._unsent:
+            waited = True
+            async with self._writing:
+                self._write_deadline = monotonic() + self._config.write_timeout
+                try:
+                    await self._transport.wait_sendable()
+                finally:
+                    self._write_deadline = math.inf
+            self._send_nowait()
+        return waited
+
+    def _send_nowait(self) -> None:
+        try:
+            self._unsent = self._unsent[self._transport.send_nowait(self._unsent) :]
+        except OSError as error:
+            self.is_gone = True
+            self._unsent = memoryview(b"")
+            raise ClientDisconnected("the client is gone") from error
+
+    def expire(self, now: float) -> None:
+        """Wake whoever has waited for this client beyond the deadline (monotonic seconds)."""
+        if self._read_deadline <= now:
+            self.has_expired = True
+            self._transport.stop_receiving()
+        if self._write_deadline <= now:
+            self._transport.stop()
+
+    def stop_if_idle(self) -> None:
+        """End the wait for a next request; one that has come already is still read."""
+        if self.is_idle:
+            self._transport.stop_receiving()
+
+    async def linger(self, seconds: float) -> None:
+        """Send the end of the stream and read on, until the client closes too or time is up.
+
+        The reset that unread bytes provoke would eat the last response (RFC 9112 section 9.6).
+        """
+        self._transport.stop_sending()
+        deadline = monotonic() + seconds
+        while not (self.is_gone or self.reader.is_at_eof):
+            try:
+                await self.wait_readable(deadline)
+            except RequestRefused:
+                return
+            self.reader.drop_buffer()
+            self.read_nowait()
+
+    def close(self) -> None:
+        """Give the socket back; what was written is still delivered."""
+        self.is_gone = True
+        self._transport.close()
+
+    def reset(self) -> None:
+        """Close in a way that the client notices as an error."""
+        self.is_gone = True
+        self._transport.reset()

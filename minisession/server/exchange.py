@@ -1,0 +1,206 @@
+"""One request and its response: runs the app and gives it `receive` and `send`.
+
+The thin async layer around `cycle.py`: it moves bytes between the cycle and the connection, and
+says who is to blame when something goes wrong. It does not know what comes after its response:
+it calls `on_over`, once, when the response is over and written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from time import monotonic
+
+import anyio
+import anyio.lowlevel
+
+from .connection import Connection
+from .cycle import DISCONNECT, Cycle
+from .errors import ClientDisconnected, RequestRefused
+from .requests import Request
+from .scope import Message, http_scope
+from .service import Service, logger
+
+# What a client may send ahead while the app runs; more stays in the kernel.
+MAX_AHEAD = 64 * 1024
+
+
+class Exchange:
+    """Runs the app on one request.
+
+    Mutable: the cycle, the scopes of tasks that wait in `receive`, and whether it is over: from
+    then on the connection belongs to somebody else, and nothing here touches it.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        connection: Connection,
+        request: Request,
+        on_over: Callable[[Cycle], None],
+    ) -> None:
+        self._service = service
+        self._connection = connection
+        self._cycle = Cycle(connection.reader, request, service.date)
+        self._on_over = on_over
+        self._is_over = False
+        self._receivers: set[anyio.CancelScope] = set()
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self._cycle!r}>"
+
+    async def run(self) -> None:
+        """Run the app to its end; afterwards the response is over, whatever the app did.
+
+        Raises:
+            BaseException: the server's cancellation, and what is no Exception; the connection is
+                closed then.
+        """
+        try:
+            await self._run_app()
+            await self._conclude()
+        except BaseException:
+            if not self._is_over:
+                self._service.release(self._connection)
+            raise
+
+    async def _run_app(self) -> None:
+        connection, service = self._connection, self._service
+        scope = http_scope(
+            self._cycle.request,
+            scheme=connection.scheme,
+            root_path=service.config.root_path,
+            client=connection.client,
+            server=connection.server,
+            state=service.state,
+        )
+        try:
+            await service.app(scope, self.receive, self.send)
+        except Exception as error:  # noqa: BLE001 - an app may raise anything; it is logged
+            if not _is_disconnect(error):
+                self._log_failure("the app failed", error)
+                return
+        except anyio.get_cancelled_exc_class() as error:
+            # A cancelled asyncio future that an app awaits raises this too; left alone, it would
+            # cancel the whole server.
+            if anyio.current_effective_deadline() == -math.inf:
+                raise
+            self._log_failure("the app raised a cancellation that nobody asked for", error)
+            return
+        if not (self._cycle.is_over or self._is_client_gone):
+            self._log_failure(f"the app returned while the response was: {self._cycle.state.value}")
+
+    def _log_failure(self, message: str, error: BaseException | None = None) -> None:
+        request = self._cycle.request
+        logger.error("%s %s: %s", request.method, request.target.raw_path, message, exc_info=error)
+
+    async def _conclude(self) -> None:
+        if self._is_over:
+            return
+        # Only an exchange that is not over owns the connection's bytes.
+        with contextlib.suppress(ClientDisconnected):
+            if self._cycle.is_over:
+                await self._connection.flush()
+            else:
+                await self._connection.write(self._cycle.refuse(500))
+        self._end()
+
+    @property
+    def _is_client_gone(self) -> bool:
+        return self._connection.is_gone or self._connection.reader.is_at_eof
+
+    async def receive(self) -> Message:
+        """ASGI's `receive`: the body piece by piece, then `http.disconnect` when the client goes.
+
+        Never raises because of the client. A message that is there is returned without a trip
+        through the event loop.
+        """
+        try:
+            while (message := self._receive_nowait()) is None:
+                await self._wait()
+        except RequestRefused as refusal:
+            await self._refuse(refusal)
+        except ClientDisconnected:
+            pass
+        else:
+            return message
+        return {"type": DISCONNECT}
+
+    def _receive_nowait(self) -> Message | None:
+        while (message := self._cycle.receive_nowait()) is None:
+            if self._connection.is_gone:
+                return {"type": DISCONNECT}
+            if self._is_full() or not self._connection.read_nowait():
+                return None
+        return message
+
+    def _is_full(self) -> bool:
+        return not self._cycle.owes_body and self._connection.reader.buffered >= MAX_AHEAD
+
+    async def _wait(self) -> None:
+        """Wait until `receive` may have more to say: bytes, or the end of the response."""
+        if self._cycle.wants_continue:
+            await self._connection.write(self._cycle.send_continue())
+        with anyio.CancelScope() as scope:
+            self._receivers.add(scope)
+            try:
+                if self._is_full():
+                    await anyio.sleep_forever()
+                timeout = self._service.config.body_timeout if self._cycle.owes_body else math.inf
+                await self._connection.wait_readable(monotonic() + timeout)
+            finally:
+                self._receivers.discard(scope)
+
+    async def _refuse(self, refusal: RequestRefused) -> None:
+        if self._cycle.is_over:
+            return
+        logger.info("refused with %d: %s", refusal.status, refusal)
+        data = self._cycle.refuse(refusal.status)
+        with contextlib.suppress(ClientDisconnected):
+            await self._connection.write(data)
+        self._end()
+
+    async def send(self, message: Message) -> None:
+        """ASGI's `send`: returns when the kernel has taken the bytes, which is the back-pressure.
+
+        Raises:
+            ClientDisconnected: an OSError; the client is gone, or the request was refused.
+            AppProtocolError: ASGI does not allow this message now.
+        """
+        if self._is_over:
+            self._cycle.send(message)
+            raise ClientDisconnected("the client is gone")
+        try:
+            waited = await self._send(message)
+        except ClientDisconnected:
+            self._end()
+            raise
+        if self._cycle.is_over:
+            self._end()
+        elif not waited:
+            await anyio.lowlevel.checkpoint()
+
+    async def _send(self, message: Message) -> bool:
+        """Write what the message makes; return whether other tasks had a chance meanwhile."""
+        # What a cancelled send has left goes first; the order of bytes is the cycle's order.
+        await self._connection.flush()
+        if self._service.is_stopping:
+            self._cycle.close_after()
+        data = self._cycle.send(message)
+        return await self._connection.write(data) if data else True
+
+    def _end(self) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        for scope in self._receivers:
+            scope.cancel()
+        self._on_over(self._cycle)
+
+
+def _is_disconnect(error: Exception) -> bool:
+    """Whether the app only passes on that the client is gone, possibly from a task group."""
+    if isinstance(error, ExceptionGroup):
+        return error.split(ClientDisconnected)[1] is None
+    return isinstance(error, ClientDisconnected)

@@ -1,0 +1,109 @@
+"""Strict checks of a request's head that h11 leaves open, on the raw bytes before h11 sees them.
+
+Owns: where a head ends, its size limits, its line structure, its framing headers, Host. It
+refuses to know about targets (`target.py`), bodies and responses. Everything here is a plain
+function of bytes; a fault raises `RequestRefused`.
+
+Why before h11: h11's size limit depends on how TCP cuts the stream, it accepts bare LF and
+obs-fold, and it prefers Transfer-Encoding where both framings are given. Each of them is a way to
+make two parsers disagree about where a request ends (request smuggling).
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import AddressValueError, IPv6Address
+
+from .errors import RequestRefused
+
+# Octets that may stand in a head besides the CRLF of line ends. RFC 9110 section 5.5: CR, LF and
+# NUL are dangerous, other controls invalid; h11 keeps most of the latter, we refuse them all.
+_ALLOWED = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
+
+_CODINGS = re.compile(rb"\r\ntransfer-encoding:([^\r]*)")
+
+# RFC 3986 section 3.2.2 without the comma: a comma in Host is a merged list of two Hosts.
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})*(?::(?P<port>[0-9]*))?")
+_HOST_IPV6 = re.compile(rb"\[([0-9A-Fa-f:.]+)\](?::(?P<port>[0-9]*))?")
+
+
+def find_head_end(buffer: bytearray, seen: int, max_line: int, max_head: int) -> int:
+    """Return the length of the head at the start of `buffer`, 0 if it is not complete yet.
+
+    `seen` bytes of the buffer were looked at before. The answer does not depend on the pieces in
+    which the bytes arrived.
+
+    Raises:
+        RequestRefused: 414 or 431 for what is too long, 400 for what no further byte can repair.
+    """
+    if buffer.find(b"\r\n", 0, max_line + 2) < 0 and len(buffer) >= max_line + 2:
+        raise RequestRefused(414, f"request line longer than {max_line} bytes")
+    end = buffer.find(b"\r\n\r\n", max(0, seen - 3), max_head)
+    if end >= 0:
+        return end + 4
+    if len(buffer) >= max_head:
+        raise RequestRefused(431, f"request head longer than {max_head} bytes")
+    last_line_end = buffer.rfind(b"\r\n", 0, seen)
+    unchecked = buffer[last_line_end + 2 :] if last_line_end >= 0 else buffer
+    check_lines(bytes(unchecked).removesuffix(b"\r"))
+    return 0
+
+
+def check_lines(lines: bytes) -> None:
+    """Check that lines end with CRLF, hold no control characters and do not continue others.
+
+    Raises:
+        RequestRefused: 400. RFC 9112 section 2.2 (bare CR and LF) and section 5.2 (obs-fold).
+    """
+    controls = lines.translate(None, _ALLOWED)
+    if controls != b"\r\n" * lines.count(b"\r\n"):
+        raise RequestRefused(400, "control character, bare CR or bare LF in the request's head")
+    if lines[:1] in (b" ", b"\t") or b"\n " in lines or b"\n\t" in lines:
+        raise RequestRefused(400, "line of the request's head that starts with whitespace")
+
+
+def check_framing(head: bytes) -> None:
+    """Check that at most one framing is given, and one that we know.
+
+    RFC 9112 section 6.1 and 6.3: Transfer-Encoding together with Content-Length, or from an
+    HTTP/1.0 client, ought to be handled as an error; a final coding other than chunked leaves the
+    length unknown (400); a coding that we do not know is a 501.
+
+    Raises:
+        RequestRefused: 400 or 501.
+    """
+    lower = head.lower()
+    if b"\r\ntransfer-encoding:" not in lower:
+        return
+    if b"\r\ncontent-length:" in lower:
+        raise RequestRefused(400, "Content-Length together with Transfer-Encoding")
+    if not lower.partition(b"\r\n")[0].endswith(b" http/1.1"):
+        raise RequestRefused(400, "Transfer-Encoding in another version than HTTP/1.1")
+    codings = [coding.strip(b" \t") for coding in b",".join(_CODINGS.findall(lower)).split(b",")]
+    if codings[-1] != b"chunked" or b"chunked" in codings[:-1]:
+        raise RequestRefused(400, "Transfer-Encoding that does not end with one chunked")
+    if len(codings) > 1:
+        raise RequestRefused(501, "Transfer-Encoding other than chunked")
+
+
+def check_host(value: bytes) -> None:
+    """Check a Host field value, or the authority of an absolute target, without user information.
+
+    Raises:
+        RequestRefused: 400, as RFC 9112 section 3.2 demands for an invalid Host.
+    """
+    match = _HOST_IPV6.fullmatch(value) if value[:1] == b"[" else _HOST.fullmatch(value)
+    if match is None:
+        raise RequestRefused(400, "invalid Host")
+    if match.re is _HOST_IPV6:
+        _check_ipv6(match[1])
+    port = (match["port"] or b"").lstrip(b"0") or b"0"
+    if len(port) > 5 or int(port) > 65535:
+        raise RequestRefused(400, "port of Host greater than 65535")
+
+
+def _check_ipv6(address: bytes) -> None:
+    try:
+        IPv6Address(address.decode("ascii"))
+    except AddressValueError:
+        raise RequestRefused(400, "invalid IPv6 address in Host") from None

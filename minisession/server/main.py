@@ -1,0 +1,136 @@
+"""The life of a server: `serve` inside any anyio task group, `run` for a process of its own.
+
+Owns the order of things: bind, start the app, accept; stop accepting, finish what runs, shut the
+app down. Everything else is somebody else's.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from typing import Literal
+
+import anyio
+from anyio.abc import TaskStatus
+
+from .config import ServerConfig
+from .errors import LifespanFailed
+from .lifespan import lifespan
+from .listener import accept_forever, bind, sweep_forever
+from .scope import Address, ASGIApp
+from .service import Service, logger
+
+
+async def serve(
+    app: ASGIApp,
+    config: ServerConfig | None = None,
+    *,
+    stop: anyio.Event | None = None,
+    task_status: TaskStatus[Sequence[Address]] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve an ASGI 3 app until `stop` is set or the task is cancelled.
+
+    `await tasks.start(serve, app, config)` returns the bound addresses once requests are accepted;
+    for port 0 they hold the real port.
+
+    Setting `stop` stops in good order: no new connections, idle ones are closed at once, running
+    requests finish; what is left after `graceful_timeout` is cancelled. A cancellation cancels the
+    running requests at once. In both cases the app's lifespan is shut down.
+
+    Raises:
+        OSError: the address cannot be bound.
+        LifespanFailed: the app said that its startup or its shutdown failed.
+    """
+    config = config or ServerConfig()
+    stop = anyio.Event() if stop is None else stop
+    async with (
+        bind(config) as listeners,
+        lifespan(app, config.graceful_timeout) as state,
+        anyio.create_task_group() as helpers,
+    ):
+        async with anyio.create_task_group() as tasks:
+            service = Service(app, config, tasks, copy_context(), state)
+            helpers.start_soon(sweep_forever, service)
+            async with anyio.create_task_group() as accepting:
+                for listening in listeners.sockets:
+                    accepting.start_soon(accept_forever, service, listening)
+                task_status.started(listeners.addresses)
+                await stop.wait()
+                accepting.cancel_scope.cancel()
+            await listeners.aclose()
+            _drain(service)
+        if tasks.cancel_scope.cancelled_caught:
+            logger.warning("requests were cancelled after %g s", config.graceful_timeout)
+        helpers.cancel_scope.cancel()
+
+
+def _drain(service: Service) -> None:
+    service.is_stopping = True
+    for connection in list(service.connections):
+        connection.stop_if_idle()
+    deadline = anyio.current_time() + service.config.graceful_timeout
+    service.tasks.cancel_scope.deadline = deadline
+
+
+def run(
+    app: ASGIApp,
+    config: ServerConfig | None = None,
+    backend: Literal["asyncio", "trio"] = "asyncio",
+    *,
+    on_start: Callable[[Sequence[Address]], None] | None = None,
+) -> None:
+    """Serve an ASGI 3 app in this process, until SIGTERM or SIGINT stops it in good order.
+
+    A second signal cancels what is still running. `on_start` is called with the bound addresses
+    as soon as requests are accepted.
+
+    Raises:
+        OSError: the address cannot be bound.
+        LifespanFailed: the app said that its startup or its shutdown failed.
+    """
+    anyio.run(_serve_until_signal, app, config, on_start, backend=backend)
+
+
+async def _serve_until_signal(
+    app: ASGIApp,
+    config: ServerConfig | None,
+    on_start: Callable[[Sequence[Address]], None] | None,
+) -> None:
+    stop = anyio.Event()
+    failure: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(_stop_on_signals, stop, tasks.cancel_scope)
+        try:
+            await serve(app, config, stop=stop, task_status=_Announcement(on_start))
+        except (OSError, LifespanFailed) as error:
+            failure = error  # not through the task group, which would wrap it
+        tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+class _Announcement(TaskStatus[Sequence[Address]]):
+    """Calls somebody back where a task group would be told that `serve` has started."""
+
+    def __init__(self, on_start: Callable[[Sequence[Address]], None] | None) -> None:
+        self._on_start = on_start
+
+    def started(self, value: Sequence[Address] | None = None) -> None:
+        if self._on_start is not None and value is not None:
+            self._on_start(value)
+
+
+async def _stop_on_signals(
+    stop: anyio.Event,
+    scope: anyio.CancelScope,
+    *,
+    task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for received in signals:
+            if stop.is_set():
+                scope.cancel()
+            logger.info("stopping on %s", received.name)
+            stop.set()

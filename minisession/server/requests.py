@@ -1,0 +1,203 @@
+"""From bytes to requests: the receiving half of one connection, without I/O.
+
+Owns the bytes that were received and not yet understood, and the h11 connection that both halves
+share (h11 keeps the state machine of RFC 9112: whose turn it is, whether the connection persists).
+Every byte passes our strict checks (`head.py`, `chunked.py`) before h11 sees it. It refuses to
+know about ASGI, sockets and time.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import h11
+
+from .chunked import ChunkedDecoder
+from .config import ServerConfig
+from .errors import RequestRefused
+from .head import check_framing, check_host, check_lines, find_head_end
+from .target import Target, parse_target
+
+# h11 gets complete heads and canonical body bytes only, so its own limit has nothing to limit.
+_NO_LIMIT = 1 << 62
+
+# RFC 9112 section 2.2: at least one empty line before a request line SHOULD be ignored.
+_MAX_EMPTY_LINES = 4
+
+
+class Request(NamedTuple):
+    """A checked request head; header names are lower-cased, in the order received."""
+
+    method: bytes
+    target: Target
+    http_version: str
+    headers: list[tuple[bytes, bytes]]
+
+
+class BodyPart(NamedTuple):
+    """What has come of a body since the last part, and whether more will."""
+
+    data: bytes
+    more: bool
+
+
+class RequestReader:
+    """Cuts one connection's bytes into requests.
+
+    Mutable: `_buffer` (received, not understood), `_seen` (the length of its prefix that is known
+    not to hold the end of a head), what the current body still owes us, and `is_at_eof`.
+    """
+
+    def __init__(self, config: ServerConfig, scheme: str) -> None:
+        self.http = h11.Connection(h11.SERVER, max_incomplete_event_size=_NO_LIMIT)
+        self.is_at_eof = False
+        self._config = config
+        self._scheme = scheme
+        self._buffer = bytearray()
+        self._seen = 0
+        self._empty_lines = 0
+        self._chunks: ChunkedDecoder | None = None
+        self._body_left = 0
+        self._body_size = 0
+
+    def __repr__(self) -> str:
+        return f"<RequestReader {self.http.states}, {len(self._buffer)} bytes buffered>"
+
+    @property
+    def buffered(self) -> int:
+        """Bytes received and not understood yet."""
+        return len(self._buffer)
+
+    @property
+    def body_left(self) -> int | None:
+        """Bytes of the current body that h11 has not seen; None if nobody can know."""
+        return self._body_left if self._chunks is None else None
+
+    @property
+    def is_body_complete(self) -> bool:
+        """Whether the current request has been received wholly."""
+        return self.http.their_state not in (h11.SEND_BODY, h11.ERROR)
+
+    def feed(self, data: bytes) -> None:
+        """Add what was received; no bytes mean that the client will send no more."""
+        if data:
+            self._buffer += data
+        else:
+            self.is_at_eof = True
+
+    def drop_buffer(self) -> None:
+        """Forget what is buffered: nobody will read this connection's requests any more."""
+        self._buffer.clear()
+
+    def next_request(self) -> Request | None:
+        """Return the next request when its head is complete, None while it needs more bytes.
+
+        Raises:
+            RequestRefused: with the status of the answer; the connection is of no more use then.
+        """
+        head = self._maybe_head()
+        if head is None:
+            return None
+        check_lines(head)
+        check_framing(head)
+        self.http.receive_data(head)
+        event = self._next_event()
+        if not isinstance(event, h11.Request):  # a head that is complete is a Request or an error
+            raise RequestRefused(400, "invalid request head")
+        self._expect_body(event)
+        return self._check_request(event)
+
+    def _maybe_head(self) -> bytes | None:
+        while self._buffer.startswith(b"\r\n"):
+            self._empty_lines += 1
+            if self._empty_lines > _MAX_EMPTY_LINES:
+                raise RequestRefused(400, "empty lines instead of a request")
+            del self._buffer[:2]
+            self._seen = 0
+        if not self._buffer:
+            return None
+        config = self._config
+        end = find_head_end(self._buffer, self._seen, config.max_request_line, config.max_head)
+        if not end:
+            self._seen = len(self._buffer)
+            return None
+        head = bytes(self._buffer[:end])
+        del self._buffer[:end]
+        self._seen = self._empty_lines = 0
+        return head
+
+    def _check_request(self, event: h11.Request) -> Request:
+        if not event.http_version.startswith(b"1."):
+            raise RequestRefused(505, "HTTP version other than 1.x")
+        target = parse_target(event.method, event.target, self._scheme)
+        headers = list(event.headers)
+        for position, (name, value) in enumerate(headers):
+            if name != b"host":
+                continue
+            check_host(value)
+            if target.authority is not None:
+                # RFC 9112 section 3.2.2: the Host field is ignored and replaced.
+                headers[position] = (name, target.authority)
+        version = "1.0" if event.http_version == b"1.0" else "1.1"
+        return Request(event.method, target, version, headers)
+
+    def _expect_body(self, event: h11.Request) -> None:
+        self._chunks = None
+        self._body_left = self._body_size = 0
+        for name, value in event.headers:
+            if name == b"transfer-encoding":
+                self._chunks = ChunkedDecoder()
+            elif name == b"content-length":
+                self._body_left = int(value)
+                self._limit_body(self._body_left)
+
+    def _limit_body(self, size: int) -> None:
+        if size > self._config.max_body:
+            raise RequestRefused(413, f"body longer than {self._config.max_body} bytes")
+
+    def next_part(self) -> BodyPart | None:
+        """Return what there is of the current request's body, None while it needs more bytes.
+
+        The last part says `more=False`, and may be empty. Call it no more after that.
+
+        Raises:
+            RequestRefused: 400 for a malformed or incomplete body, 413 for one that is too long.
+        """
+        if self._buffer and (data := self._take_body()):
+            self.http.receive_data(data)
+        parts: list[bytes] = []
+        while isinstance(event := self._next_event(), h11.Data):
+            parts.append(bytes(event.data))
+        if isinstance(event, h11.EndOfMessage):
+            return BodyPart(b"".join(parts), more=False)
+        if parts:
+            return BodyPart(b"".join(parts), more=True)
+        if self.is_at_eof:
+            raise RequestRefused(400, "connection closed in the middle of a body")
+        return None
+
+    def _take_body(self) -> bytes:
+        if self._chunks is not None:
+            return self._take_chunks(self._chunks)
+        data = bytes(self._buffer[: self._body_left])
+        del self._buffer[: len(data)]
+        self._body_left -= len(data)
+        return data
+
+    def _take_chunks(self, chunks: ChunkedDecoder) -> bytes:
+        data = chunks.decode(self._buffer)
+        self._body_size += len(data)
+        self._limit_body(self._body_size + chunks.left_in_chunk)
+        canonical = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+        return canonical + b"0\r\n\r\n" if chunks.is_complete else canonical
+
+    def start_next(self) -> None:
+        """Get ready for the next request; both request and response must be complete."""
+        self.http.start_next_cycle()
+
+    def _next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        try:
+            return self.http.next_event()
+        except h11.RemoteProtocolError:
+            # h11's message quotes the line, which may be a cookie.
+            raise RequestRefused(400, "invalid request line, header field or body") from None

@@ -1,0 +1,50 @@
+"""The ASGI scope of a request: a plain translation, nothing is decided here."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from .requests import Request
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+ASGI_VERSION = "3.0"
+HTTP_SPEC_VERSION = "2.4"  # the version in which send() raises an OSError after a disconnect
+
+Address = tuple[str, int]
+
+
+def http_scope(
+    request: Request,
+    *,
+    scheme: str,
+    root_path: str,
+    client: Address | None,
+    server: Address | None,
+    state: dict[str, Any],
+) -> Scope:
+    """Return the scope of one request; `state` is copied, as the lifespan spec demands.
+
+    `path` includes `root_path`, as the ASGI spec says since 2023.
+    """
+    target = request.target
+    return {
+        "type": "http",
+        "asgi": {"version": ASGI_VERSION, "spec_version": HTTP_SPEC_VERSION},
+        "http_version": request.http_version,
+        "method": request.method.decode("ascii"),
+        "scheme": scheme,
+        "path": root_path + target.path,
+        "raw_path": root_path.encode("utf-8") + target.raw_path,
+        "query_string": target.query,
+        "root_path": root_path,
+        "headers": request.headers,
+        "client": client,
+        "server": server,
+        "state": state.copy(),
+    }

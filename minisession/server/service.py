@@ -1,0 +1,50 @@
+"""What all connections of one server share. It holds things together and does nothing itself."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextvars import Context
+from dataclasses import dataclass, field
+from typing import Any
+
+from anyio.abc import TaskGroup
+
+from .config import ServerConfig
+from .connection import Connection
+from .date import DateCache
+from .scope import ASGIApp
+
+logger = logging.getLogger("minisession.server")
+access_logger = logging.getLogger("minisession.server.access")
+
+
+@dataclass(eq=False)
+class Service:
+    """The app, and what is needed to serve it.
+
+    Mutable: `connections` (those whose socket is open) and `is_stopping` (from then on every
+    response is the last one of its connection).
+
+    Attributes:
+        context: the context of the server's start; every request starts in a copy of it.
+        state: the lifespan's state; every request gets a shallow copy.
+    """
+
+    app: ASGIApp
+    config: ServerConfig
+    tasks: TaskGroup
+    context: Context
+    state: dict[str, Any]
+    date: DateCache = field(default_factory=DateCache)
+    connections: set[Connection] = field(default_factory=set)
+    is_stopping: bool = False
+
+    def spawn(self, function: Callable[..., Any], *args: Any) -> None:
+        """Run an async function in a task of its own, in a fresh copy of the start's context."""
+        self.context.run(self.tasks.start_soon, function, *args)
+
+    def release(self, connection: Connection) -> None:
+        """Close a connection and forget it."""
+        self.connections.discard(connection)
+        connection.close()
