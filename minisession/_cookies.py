@@ -164,13 +164,16 @@ def set_cookie(attributes: CookieAttributes, value: str, max_age: int | None, no
 
     Raises:
         ConfigError: `max_age` is not a whole number from 1 to ten years: browsers would delete the
-            cookie at once, or ignore the attribute.
-        ValueError: `value` could not be sent, or is too long. The message does not hold it.
+            cookie at once, or ignore the attribute. Or name and value together are too long.
+        ValueError: `value` could not be sent as it is. The message does not hold it.
     """
     if not _COOKIE_VALUE.fullmatch(value):
         raise ValueError("a cookie's value must be made of cookie-octets (RFC 6265bis 4.1.1)")
     if len(attributes.name) + len(value) > _MAX_PAIR:
-        raise ValueError(f"a cookie's name and value may have {_MAX_PAIR} octets together")
+        raise ConfigError(
+            f"name={_show(attributes.name)} leaves no room for the value: browsers drop a cookie "
+            f"whose name and value have more than {_MAX_PAIR} octets together"
+        )
     pair = f"{attributes.name}={value}"
     if max_age is not None:
         check_max_age("Max-Age", max_age)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
 import pytest
@@ -411,6 +412,16 @@ def test_no_existing_cache_control_makes_a_limiter_fail_or_weaker(text: str, lim
 
     field = cache_control(result) or ""
     assert limiter == "public" or field.split(", ")[0] in {"no-store", "private"}
+
+
+@pytest.mark.parametrize("text", ['"', '"\\', ",", '",', "a"])
+def test_a_long_cache_control_is_read_in_linear_time(text: str) -> None:
+    headers = [(b"cache-control", text.encode() * 100_000)]
+
+    began = time.process_time()
+    apply_cache_limiter(headers, "private", N)
+
+    assert time.process_time() - began < 1
 
 
 # Vary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import dataclasses
 import logging
@@ -23,6 +24,7 @@ from minisession.config import ConfigWarning, InsecureConfigWarning, SessionConf
 from minisession.errors import ConfigError
 
 STOCK = Path(__file__).parent / "data" / "php.ini"
+REFERENCE = Path(__file__).parents[1] / "docs" / "reference" / "configuration.md"
 DAY = 24 * 60 * 60
 
 DEFAULTS = {
@@ -58,6 +60,14 @@ def settings(config: SessionConfig) -> dict[str, Any]:
 
 def test_the_defaults_are_the_documented_ones() -> None:
     assert settings(SessionConfig()) == DEFAULTS
+
+
+def test_the_reference_names_every_field_and_its_default() -> None:
+    text = REFERENCE.read_text(encoding="utf-8")
+
+    rows = re.findall(r"^\| `(\w+)` \| `(.*?)` \|", text, re.MULTILINE)
+
+    assert {name: ast.literal_eval(default) for name, default in rows} == DEFAULTS
 
 
 def test_a_configuration_is_a_frozen_value() -> None:
