@@ -39,6 +39,7 @@ class Exchange:
         "_config",
         "_cookie",
         "_has_cookie",
+        "_headers",
         "_https",
         "_manager",
         "_path",
@@ -60,14 +61,20 @@ class Exchange:
         self._config = config
         self._https = https
         self._cookie = config.cookie_for(https)
-        fields = (value for name, value in headers if name == b"cookie")
-        values = read_cookie(fields, self._cookie.name)
-        ids = [pair for value in values if (pair := split_id(value)) is not None]
-        self._has_cookie = bool(values)
+        self._headers = headers
+        self._has_cookie = False
         self._path = path
         self._started_untouched = False
-        self.ledger = manager.ledger(ids[:MAX_CANDIDATES], excluded=config.excludes(path))
+        self.ledger = manager.ledger(self._candidates, excluded=config.excludes(path))
         self.session = Session(self.ledger)
+
+    def _candidates(self) -> list[tuple[str, str]]:
+        """Find the ids that the request presents, well-formed and distinct, in its order."""
+        fields = (value for name, value in self._headers if name == b"cookie")
+        values = read_cookie(fields, self._cookie.name)
+        self._has_cookie = bool(values)
+        ids = [pair for value in values if (pair := split_id(value)) is not None]
+        return ids[:MAX_CANDIDATES]
 
     async def begin(self) -> None:
         """Load the session, if its store cannot do so at the first touch."""

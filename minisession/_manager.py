@@ -27,7 +27,7 @@ from anyio.abc import TaskGroup
 
 from minisession._codec import decode
 from minisession._context import bound
-from minisession._core.ledger import Ledger, State
+from minisession._core.ledger import Candidates, Ledger, State
 from minisession._core.plan import Flight
 from minisession._core.rules import Standing, standing
 from minisession._core.session import Session
@@ -155,7 +155,8 @@ class SessionManager:
             StoreError: the session could not be loaded, or not be saved at the end.
         """
         candidate = None if id is None else split_id(id)
-        async with self._lease(self.ledger(() if candidate is None else (candidate,))) as session:
+        candidates = () if candidate is None else (candidate,)
+        async with self._lease(self.ledger(lambda: candidates)) as session:
             yield session
 
     @asynccontextmanager
@@ -194,9 +195,7 @@ class SessionManager:
             await self.touch(ledger)
             ledger.close()
 
-    def ledger(
-        self, candidates: Sequence[tuple[str, str]] = (), *, excluded: bool = False
-    ) -> Ledger:
+    def ledger(self, candidates: Candidates = tuple, *, excluded: bool = False) -> Ledger:
         """Return the ledger of a new exchange, which loads one of `candidates` when touched."""
         return Ledger(self, self.config, candidates, excluded=excluded)
 
@@ -212,9 +211,9 @@ class SessionManager:
     async def read(self, ledger: Ledger) -> None:
         """Load a session before it is touched, if the request names one."""
         if ledger.state is State.UNREAD:
-            now = self.clock()
-            answers = [await self._try(handle, now) for handle, _ in ledger.candidates]
-            self._choose(ledger, answers, now)
+            now, candidates = self.clock(), ledger.candidates()
+            answers = [await self._try(handle, now) for handle, _ in candidates]
+            self._choose(ledger, candidates, answers, now)
 
     def _try_nowait(self, handle: str, now: float) -> Record | StoreError | None:
         assert isinstance(self.store, LoadsNowait), "others are read before the app runs"  # noqa: S101
@@ -242,14 +241,18 @@ class SessionManager:
             ) from error
 
     def _choose(
-        self, ledger: Ledger, answers: Sequence[Record | StoreError | None], now: float
+        self,
+        ledger: Ledger,
+        candidates: Sequence[tuple[str, str]],
+        answers: Sequence[Record | StoreError | None],
+        now: float,
     ) -> None:
         """Give the ledger the first candidate that lives; what else was presented is reported.
 
         A damaged record counts as an unknown id: it stays as it is, for somebody to look at.
         """
         stale: str | None = None
-        for (handle, secret), answer in zip(ledger.candidates, answers, strict=True):
+        for (handle, secret), answer in zip(candidates, answers, strict=True):
             if isinstance(answer, StoreError) and not isinstance(answer, StoreCorrupt):
                 ledger.fail(answer)
                 return
@@ -266,8 +269,10 @@ class SessionManager:
                 log.warning("session %s: a %s secret was presented", handle, verdict.value)
         if stale is not None:
             ledger.adopt_stale(stale)
+        elif candidates and not self.config.use_strict_mode:
+            ledger.adopt_nothing(candidates[0])
         else:
-            ledger.adopt_nothing(None if self.config.use_strict_mode else ledger.candidates[0])
+            ledger.adopt_nothing()
 
     async def refresh(self, ledger: Ledger) -> None:
         """Read a session again; see `Session.refresh`."""

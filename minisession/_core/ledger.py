@@ -91,6 +91,11 @@ class Owner(Protocol):
         ...
 
 
+Candidates = Callable[[], Sequence[tuple[str, str]]]
+"""Returns the ids, split, that a request presents. Asked when the session is loaded, so that a
+request that touches no session does not even look for its cookie."""
+
+
 class Ledger:
     """One session in one exchange; `Session` is the application's face of it."""
 
@@ -125,7 +130,7 @@ class Ledger:
         self,
         owner: Owner,
         config: SessionConfig,
-        candidates: Sequence[tuple[str, str]] = (),
+        candidates: Candidates = tuple,
         *,
         excluded: bool = False,
     ) -> None:
@@ -151,11 +156,7 @@ class Ledger:
         self.issued = False  # this exchange gave the session its id
         self.confirmed = False  # the store has said, since the seal, that the id is current
         self.lost_writes = False  # a write was void: others had ended the session
-        self.state = State.NONE
-        if excluded:
-            self.state = State.EXCLUDED
-        elif candidates:
-            self.state = State.UNREAD
+        self.state = State.EXCLUDED if excluded else State.UNREAD
 
     def __repr__(self) -> str:
         handle = "" if self.life is None else f" {self.life.handle}"
