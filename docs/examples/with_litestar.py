@@ -1,8 +1,9 @@
 """Litestar: wrap the whole application, so that every handler and every guard has the session."""
 
+from typing import Any
+
 from litestar import Litestar, Request, get, post
 from litestar.params import FromPath
-from litestar.types import ASGIApp
 
 from minisession import SessionMiddleware, session
 
@@ -15,9 +16,9 @@ async def add(item: FromPath[str]) -> list[str]:
 
 
 @get("/cart", sync_to_thread=True)
-def show(request: Request) -> list[str]:
+def show(request: Request[Any, Any, Any]) -> list[str]:
     """Show the cart. Runs in a worker thread, and sees the same session there."""
     return list(request.session.get("cart", []))
 
 
-app: ASGIApp = SessionMiddleware(Litestar([add, show]), store="sqlite:///sessions.db")
+app = SessionMiddleware(Litestar([add, show]), store="sqlite:///sessions.db")
