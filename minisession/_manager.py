@@ -203,10 +203,9 @@ class SessionManager:
 
     def read_nowait(self, ledger: Ledger) -> None:
         """Load a session at its first touch, from a store that can do so without waiting."""
-        now = self.clock()
-        self._choose(
-            ledger, [self._try_nowait(handle, now) for handle, _ in ledger.candidates], now
-        )
+        now, candidates = self.clock(), ledger.candidates()
+        answers = [self._try_nowait(handle, now) for handle, _ in candidates]
+        self._choose(ledger, candidates, answers, now)
 
     async def read(self, ledger: Ledger) -> None:
         """Load a session before it is touched, if the request names one."""
