@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,7 +14,8 @@ from httpx import ASGITransport, AsyncClient
 
 pytestmark = pytest.mark.anyio
 
-EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "docs" / "examples"
 FRAMEWORKS = ["with_fastapi.py", "with_starlette.py", "with_litestar.py"]
 
 
@@ -52,6 +54,19 @@ async def test_each_browser_has_a_cart_of_its_own(example: str) -> None:
     assert added.json() == ["tea", "milk"]
     assert shown_to_one.json() == ["tea", "milk"]
     assert shown_to_two.json() == []
+
+
+async def test_the_readmes_application_fills_a_cart(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text()
+    [application] = re.findall(r"```python\n(from fastapi .*?)```", readme, re.DOTALL)
+    file = tmp_path / "readme_application.py"
+    file.write_text(application)
+
+    async with served(str(file)) as browser, browser() as one:
+        await one.post("/cart/tea")
+        added = await one.post("/cart/milk")
+
+    assert added.json() == ["tea", "milk"]
 
 
 @pytest.mark.parametrize("example", FRAMEWORKS)

@@ -33,3 +33,11 @@ def test_every_file_of_the_project_that_a_page_names_exists(page: Path) -> None:
     named = re.findall(r"`((?:tests|benchmarks|docs|minisession)/[\w./-]+\.\w+)`", page.read_text())
 
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_every_link_of_a_page_outside_the_site_leads_somewhere(page: str) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", (ROOT / page).read_text())
+
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
