@@ -93,7 +93,8 @@ class Exchange:
 
     def _log_failure(self, message: str, error: BaseException | None = None) -> None:
         request = self._cycle.request
-        logger.error("%s %s: %s", request.method, request.target.raw_path, message, exc_info=error)
+        method, path = request.method.decode("ascii"), request.target.raw_path.decode("ascii")
+        logger.error("%s %s: %s", method, path, message, exc_info=error)
 
     async def _conclude(self) -> None:
         if self._is_over:

@@ -7,7 +7,6 @@ without (ASGI lifespan spec: the server must continue).
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -98,7 +97,7 @@ class _Driver:
             return {"type": "lifespan.startup"}
         await self._stopping.wait()
         if self._stopped.is_set():
-            await anyio.sleep(math.inf)
+            await anyio.sleep_forever()
         return {"type": "lifespan.shutdown"}
 
     async def _send(self, message: Message) -> None:

@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 from time import monotonic
 
 import anyio
-from anyio import TypedAttributeProvider
 from anyio.abc import SocketAttribute, SocketStream
 from anyio.streams.stapled import MultiListener
 
@@ -39,18 +38,15 @@ class Listeners:
     """The listening sockets of a server, open until `aclose` or the end of `bind`."""
 
     def __init__(self, owner: MultiListener[SocketStream]) -> None:
-        self.sockets = [_raw_socket(each) for each in owner.listeners]
+        self.sockets: list[socket.socket] = [
+            each.extra(SocketAttribute.raw_socket) for each in owner.listeners
+        ]
         self.aclose = owner.aclose
 
     @property
     def addresses(self) -> list[Address]:
         """Host and port of each."""
         return [address_of(each) for each in self.sockets]
-
-
-def _raw_socket(listener: TypedAttributeProvider) -> socket.socket:
-    raw: socket.socket = listener.extra_attributes[SocketAttribute.raw_socket]()
-    return raw
 
 
 @asynccontextmanager
