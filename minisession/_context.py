@@ -8,7 +8,7 @@ Child tasks, `anyio.to_thread` and background tasks inherit it with their contex
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, NoReturn, cast
 
@@ -30,21 +30,24 @@ def current() -> Session:
         _no_active_session()
 
 
-@contextmanager
-def bound(session: Session) -> Iterator[None]:
-    """Bind a session to this task, and all that it starts, for as long as the block lasts.
+class bound:  # noqa: N801  # used as a verb: `with bound(session):`
+    """Binds a session to this task, and all that it starts, for as long as the block lasts.
 
     An asynchronous framework may leave the block in another context than it entered it (an
     asynchronous generator that is closed late); the binding is then gone with its own context.
     """
-    token = _bound.set(session)
-    try:
-        yield
-    finally:
-        try:
-            _bound.reset(token)
-        except ValueError:  # "was created in a different Context": nothing is bound in this one
-            _bound.set(session)
+
+    __slots__ = ("_session", "_token")
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __enter__(self) -> None:
+        self._token = _bound.set(self._session)
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(ValueError):  # "was created in a different Context": nothing to undo here
+            _bound.reset(self._token)
 
 
 def _no_active_session() -> NoReturn:

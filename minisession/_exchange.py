@@ -7,11 +7,9 @@ decided by the ledger; the waiting is the manager's.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 from minisession._caching import add_vary_cookie, apply_cache_limiter
-from minisession._context import bound
 from minisession._cookies import delete_cookie, read_cookie, set_cookie
 from minisession._core.ledger import CookieOrder, State
 from minisession._core.session import Session
@@ -30,7 +28,7 @@ older cookie of the same name has another Path or Domain; more is an attempt to 
 class Exchange:
     """The session of one request, from its Cookie header to its end.
 
-    Call `begin`, run the application inside `binding`, pass the response's headers through
+    Call `begin`, run the application with `session` bound, pass the response's headers through
     `start`, call `hand_over` before the last part of the body, and at the end `end`, or `fail`
     after an exception.
     """
@@ -43,7 +41,7 @@ class Exchange:
         "_https",
         "_manager",
         "_path",
-        "_started_untouched",
+        "_untouched_headers",
         "ledger",
         "session",
     )
@@ -64,7 +62,7 @@ class Exchange:
         self._headers = headers
         self._has_cookie = False
         self._path = path
-        self._started_untouched = False
+        self._untouched_headers: Headers | None = None
         self.ledger = manager.ledger(self._candidates, excluded=config.excludes(path))
         self.session = Session(self.ledger)
 
@@ -80,12 +78,6 @@ class Exchange:
         """Load the session, if its store cannot do so at the first touch."""
         if not self._manager.loads_nowait:
             await self._manager.read(self.ledger)
-
-    @contextmanager
-    def binding(self) -> Iterator[None]:
-        """Bind the session to this task for as long as the application runs."""
-        with bound(self.session):
-            yield
 
     async def start(self, headers: Iterable[tuple[bytes, bytes]], status: int) -> Headers:
         """Store everything written so far; return the response's headers with ours.
@@ -104,7 +96,7 @@ class Exchange:
             ledger.abandon(everything=True)
         ledger.seal(self._manager.clock())
         if not ledger.touched:
-            self._started_untouched = not _is_private(headers)
+            self._untouched_headers = headers
             return headers
         if ledger.unsaved or ledger.state is State.UNKNOWN:
             await self._manager.settle_up(ledger, issuing=True)
@@ -149,12 +141,14 @@ class Exchange:
         """Store what is left, renew the idle timeout, and close the session object."""
         ledger = self.ledger
         try:
+            if not ledger.touched:
+                return
             if ledger.unsaved:
                 await self.hand_over()
             if ledger.abandon(everything=False):
                 log.warning("a session was started or renewed, and no response could carry its id")
-            if self._started_untouched and ledger.touched:
-                _report_late_touch(self._path)
+            if self._untouched_headers is not None:
+                _report_late_touch(self._path, self._untouched_headers)
             await self._manager.touch(ledger)
         finally:
             ledger.close()
@@ -184,9 +178,10 @@ _reported_paths: set[str] = set()
 _MAX_REPORTED_PATHS = 100  # paths can come from clients: what they can make us keep is bounded
 
 
-def _report_late_touch(path: str) -> None:
+def _report_late_touch(path: str, headers: Headers) -> None:
     """Warn, once per path, of a response that a cache may give to other users."""
-    if path in _reported_paths or len(_reported_paths) >= _MAX_REPORTED_PATHS:
+    known = path in _reported_paths or len(_reported_paths) >= _MAX_REPORTED_PATHS
+    if known or _is_private(headers):
         return
     _reported_paths.add(path)
     log.warning(

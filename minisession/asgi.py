@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from minisession._context import bound
 from minisession._exchange import Exchange, Headers
 from minisession._manager import SessionManager
 from minisession.abc import Store
@@ -94,7 +95,7 @@ class SessionMiddleware:
         connection = kind(exchange, scope, receive, send)
         try:
             await exchange.begin()
-            with exchange.binding():
+            with bound(exchange.session):
                 await self.app(scope, connection.receive, connection.send)
         except Exception as error:
             if not await connection.answer_failure(error):

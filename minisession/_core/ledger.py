@@ -479,6 +479,5 @@ class Ledger:
         """End the exchange: every later touch raises SessionClosed."""
         with self.lock:
             self.state, self.ready = State.CLOSED, False
-            self.journal = Journal()
-            self.stored = {}
-            self.view = View()
+            if self.touched:  # a reference that outlives the exchange keeps no data alive
+                self.journal, self.stored, self.view = Journal(), {}, View()
