@@ -90,8 +90,8 @@ class Exchange:
             UnstorableValue: a nested value cannot be stored.
         """
         ledger, headers = self.ledger, list(headers)
-        if ledger.failure is not None:
-            raise ledger.failure
+        if ledger.load_failure is not None:
+            raise ledger.load_failure
         if status >= 500 and self._config.on_error == "rollback":
             ledger.abandon(everything=True)
         ledger.seal(self._manager.clock())

@@ -326,26 +326,32 @@ class SessionManager:
         if ledger.state in (State.CLOSED, State.EXCLUDED):
             ledger.require_ready()
         ledger.look()
-        await self._quiet(ledger)
-        if ledger.refused is not None:
-            error, ledger.refused = ledger.refused, None
-            raise error
-        flight = ledger.take(self.clock(), issuing=issuing)
-        if flight is not None:
-            await self._commit([(ledger, flight)])
-            ledger.refused = None
-            if flight.error is not None:
-                raise flight.error
+        awaited = await self._quiet(ledger)
+        refused = ledger.refused if awaited is None else awaited.refused or ledger.refused
+        if refused is None:
+            flight = ledger.take(self.clock(), issuing=issuing)
+            if flight is not None:
+                await self._commit([(ledger, flight)])
+                refused = flight.error
+        ledger.refused = None
+        if refused is not None:
+            raise refused.with_traceback(None)
         if ledger.state is State.UNKNOWN:
             raise ledger.unknown()
 
-    async def _quiet(self, ledger: Ledger) -> None:
-        """Wait until nothing of this session is in flight; each flight has a deadline."""
+    async def _quiet(self, ledger: Ledger) -> Flight | None:
+        """Wait until nothing of this session is in flight; each flight has a deadline.
+
+        Returns the last flight that was waited for: it may have carried writes of this task.
+        """
+        awaited = None
         while (flight := ledger.flight) is not None:
             if flight.done is None:
                 flight.done = anyio.Event()
             with anyio.CancelScope(shield=True):
                 await flight.done.wait()
+            awaited = flight
+        return awaited
 
     async def rescue(self, ledger: Ledger) -> None:
         """After an exception: store what was written before it, or drop it, as configured.
@@ -404,7 +410,7 @@ class SessionManager:
                     flight.done.set()
                 if flight.gone:
                     self.report_void(ledger)
-                else:
+                elif flight.error is None:  # else it waits for the next save, or would spin
                     self.wrote(ledger)
 
     async def _ask(self, changes: Sequence[Change]) -> Sequence[Outcome]:

@@ -146,10 +146,10 @@ class _Connection(ABC):
         try:
             if self._started or self._replaced:
                 return False
-            if ledger.failure is not None:
-                log.error("answering 503: %s", ledger.failure, exc_info=error)
+            if ledger.load_failure is not None:
+                log.error("answering 503: %s", ledger.load_failure, exc_info=error)
                 await self._refuse()
-                return error is ledger.failure
+                return error is ledger.load_failure
             if ledger.issued:
                 await self._exchange.rescue()
                 await self._answer_for_app()

@@ -175,7 +175,7 @@ class Ledger:
                 self.owner.read_nowait(self)
             self.touched = True
             if self.state is State.FAILED and self.failure is not None:
-                raise self.failure
+                raise self.failure.with_traceback(None)
             self.active = self.active or not self.passive_depth
             self.ready = True
 
@@ -345,6 +345,11 @@ class Ledger:
     def fail(self, error: StoreError) -> None:
         """Remember that loading failed: from now on every touch raises `error`."""
         self.failure, self.state = error, State.FAILED
+
+    @property
+    def load_failure(self) -> StoreError | None:
+        """The error with which loading failed, if somebody has met it."""
+        return self.failure if self.touched else None
 
     # --- the manager's half: saving ------------------------------------------------------------
 

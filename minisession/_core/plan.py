@@ -41,11 +41,13 @@ class Leg:
 class Flight:
     """What has been handed to the store together and waits for an answer.
 
-    `error` and `gone` are that answer, once `landed` is set; `done` belongs to whoever waits.
+    `error` and `gone` are that answer, once `landed` is set; `refused` is an error that journal
+    writes were forgotten for. `done` belongs to whoever waits.
     """
 
     legs: list[Leg]
     error: MinisessionError | None = None
+    refused: MinisessionError | None = None
     gone: bool = False
     landed: bool = False
     done: Any = None

@@ -35,6 +35,7 @@ def settle(ledger: Ledger, flight: Flight, outcomes: Sequence[Outcome]) -> None:
             elif not isinstance(outcome, Gone):
                 flight.error = flight.error or outcome
                 _missed(ledger, leg, outcome)
+                flight.refused = ledger.refused
             elif outcome.replaced or not isinstance(leg.change, Destroy):
                 flight.gone = True
                 ledger.void()
