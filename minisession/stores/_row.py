@@ -72,7 +72,7 @@ class Row:
             created=change.created,
             expires=change.expires,
             cookie_until=change.cookie_until,
-            principal=change.principal,
+            principal=change.principal or None,
             items={key: (data, 0) for key, data in change.items.items()},
             size=size,
         )
@@ -148,7 +148,6 @@ class Row:
             self.tombstones.clear()
             self.cleared = self.epoch
         self._write_items(change, self.epoch - in_grace, now)
-        self.expires = change.expires
         if not in_grace:
             self._write_rest(change)
 
@@ -166,6 +165,7 @@ class Row:
                 self.items.pop(key, None)
 
     def _write_rest(self, change: Write) -> None:
+        self.expires = change.expires
         if change.cookie_until is not None:
             self.cookie_until = change.cookie_until
         if change.principal is not None:

@@ -1,0 +1,220 @@
+"""`Writer`: one thread that applies what many tasks hand over, as much at once as has queued up.
+
+It owns the queue, the thread and the waking of those who wait; it knows no file format and no SQL.
+Every stay in the queue has one of two ends, decided under one lock: a job is *taken* by the thread,
+and then it is answered, or *withdrawn*, and then nobody ever sees it again.
+
+    submit ──> queued ──> taken ──> answered
+                  └─────> withdrawn
+
+Mutable state: `_queued`, `_thread` and `_stopping`, all three only under `_condition`. There is a
+thread whenever something is queued. It is a daemon, so that it keeps no process from ending, and
+`close` waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Protocol, cast
+
+import anyio
+
+from minisession._loop import CallSoon, current_loop
+from minisession.abc import Change, Outcome
+from minisession.errors import SaveOutcomeUnknown, StoreUnavailable
+
+__all__ = ["Answer", "Batches", "Job", "Purge", "Request", "Writer"]
+
+MAX_BATCH = 512
+"""Jobs in one transaction: some 20 ms of work, which is how long the last of them may still be
+withdrawn later than it could have been. Half of it commits as fast, a sixteenth does not."""
+
+logger = logging.getLogger("minisession.stores")
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """Remove at most `limit` expired sessions; the answer is how many were removed."""
+
+    limit: int
+
+
+Request = Change | Purge
+Answer = Outcome | int
+
+
+@dataclass(eq=False, slots=True)
+class Ticket:
+    """What one call waits for: the answers to all that it handed over."""
+
+    call_soon: CallSoon
+    answers: list[Answer | None]
+    missing: int
+    answered: anyio.Event = field(default_factory=anyio.Event)
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """One request with its time, on its way to the thread."""
+
+    request: Request
+    now: float
+    ticket: Ticket
+    place: int
+    """Where its answer belongs among those of the ticket."""
+    twice: bool = False
+    """The same object was handed over again: taking one of the two back would promise too much."""
+
+    def answer(self, answer: Answer) -> bool:
+        """Note the answer; tell whether it was the last that the ticket waited for."""
+        self.ticket.answers[self.place] = answer
+        self.ticket.missing -= 1
+        return self.ticket.missing == 0
+
+
+class Batches(Protocol):
+    """What the thread does with jobs. Made, used and closed in the thread alone."""
+
+    def apply(self, jobs: Sequence[Job]) -> list[Answer]:
+        """Apply the jobs in order and answer each. An error that concerns one job is its answer."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds; called when the thread ends."""
+        ...
+
+
+class Writer:
+    """Hands requests to a thread of its own, and their answers back to the waiting tasks.
+
+    The queue needs no bound of its own: a session has at most one change in flight, and who waits
+    for it is a request that the server has accepted. A bound here could only make the hand-over
+    wait, and then a cancelled task would lose its change.
+
+    Args:
+        name: of the thread, for those who look at stacks.
+        batches: makes what does the work; called in the thread.
+    """
+
+    def __init__(self, name: str, batches: Callable[[], Batches]) -> None:
+        self._name = name
+        self._batches = batches
+        # Reentrant, because a garbage collection under it may run `close`.
+        self._condition = threading.Condition(threading.RLock())
+        self._queued: dict[int, Job] = {}
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+
+    async def do(self, requests: Sequence[Request], now: float) -> list[Answer]:
+        """Hand over the requests at once, then wait for their answers.
+
+        Everything has been handed over before the first suspension; who is cancelled while waiting
+        leaves the requests to the thread, which does them.
+        """
+        if not requests:
+            return []
+        ticket = self._submit(requests, now)
+        await ticket.answered.wait()
+        return cast("list[Answer]", ticket.answers)
+
+    def _submit(self, requests: Sequence[Request], now: float) -> Ticket:
+        ticket = Ticket(current_loop(), [None] * len(requests), len(requests))
+        with self._condition:
+            self._ensure_thread()
+            for place, request in enumerate(requests):
+                self._enqueue(Job(request, now, ticket, place))
+            self._condition.notify()
+        return ticket
+
+    def _ensure_thread(self) -> None:
+        if self._thread is not None:
+            return
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads, or the interpreter is about to exit
+            raise StoreUnavailable(f"{self._name}: {error}; nothing was stored") from error
+        self._thread = thread
+
+    def _enqueue(self, job: Job) -> None:
+        first = self._queued.setdefault(id(job.request), job)
+        if first is not job:
+            first.twice = True
+            self._queued[id(job)] = job
+
+    def withdraw(self, request: Request) -> bool:
+        """Take back a request that the thread has not taken yet.
+
+        Returns True if it is certain that it was not done and never will be.
+        """
+        with self._condition:
+            job = self._queued.get(id(request))
+            if job is None or job.twice:
+                return False
+            del self._queued[id(request)]
+        self._answer([job], [StoreUnavailable("the change was withdrawn before it was stored")])
+        return True
+
+    def close(self, timeout: float) -> bool:
+        """Let the thread do what is queued and end; wait for that at most `timeout` seconds.
+
+        Returns True if it has ended, False if it still works. A later request starts a new one.
+        """
+        with self._condition:
+            thread = self._thread
+            if thread is None:
+                return True
+            self._stopping = True
+            self._condition.notify()
+        if thread is not threading.current_thread():
+            thread.join(timeout)
+        return not thread.is_alive()
+
+    def _run(self) -> None:
+        batches = self._batches()
+        try:
+            while jobs := self._take():
+                self._answer(jobs, _apply(batches, jobs))
+        finally:
+            batches.close()
+
+    def _take(self) -> list[Job]:
+        """Wait for jobs and take them; none means that the thread is to end."""
+        with self._condition:
+            while not self._queued:
+                if self._stopping:
+                    self._thread, self._stopping = None, False
+                    return []
+                self._condition.wait()
+            keys = list(islice(self._queued, MAX_BATCH))
+            return [self._queued.pop(key) for key in keys]
+
+    def _answer(self, jobs: list[Job], answers: list[Answer]) -> None:
+        """Wake those whose answers are complete, each loop once."""
+        complete: dict[CallSoon, list[Ticket]] = {}
+        with self._condition:  # a withdrawal may answer another job of the same ticket
+            for job, answer in zip(jobs, answers, strict=True):
+                if job.answer(answer):
+                    complete.setdefault(job.ticket.call_soon, []).append(job.ticket)
+        for call_soon, tickets in complete.items():
+            call_soon(partial(_wake, tickets))
+
+
+def _wake(tickets: list[Ticket]) -> None:
+    for ticket in tickets:
+        ticket.answered.set()
+
+
+def _apply(batches: Batches, jobs: list[Job]) -> list[Answer]:
+    """Apply the jobs; a bug there must neither end the thread nor leave anybody waiting."""
+    try:
+        return batches.apply(jobs)
+    except Exception as error:
+        logger.exception("applying %d changes failed in a way nobody thought of", len(jobs))
+        message = f"the store failed in an unforeseen way ({type(error).__name__}); see the log"
+        return [SaveOutcomeUnknown(message) for _ in jobs]
