@@ -76,17 +76,19 @@ def may_import(importer: str, imported: str) -> bool:
     if imported == importer:
         return True
     match importer, imported:
+        case "demo", _:  # an application like a user's: it knows what the package exports
+            return imported == "__init__"
         case _, "__init__":
             return False
         case "__init__", _:
             return imported in RANKS and RANKS[imported] < RANKS["cli"]
-        case "server", _:
+        case "server", _:  # an ASGI server that has never heard of sessions
             return False
         case "testing", _:
             return imported in RANKS and RANKS[imported] < RANKS["cli"]
         case _, "testing":
             return False
-        case _, "server":
+        case _, "server" | "demo":
             return importer == "cli"
         case _:
             return RANKS[imported] < RANKS[importer]
@@ -121,7 +123,7 @@ def test_only_a_marked_shim_knows_one_of_the_two_backends(file: Path) -> None:
 
 
 def test_every_file_has_a_place_in_the_layers() -> None:
-    placed = {*RANKS, "__init__", "server", "testing"}
+    placed = {*RANKS, "__init__", "demo", "server", "testing"}
 
     assert PARTS - placed == set()
 
@@ -166,6 +168,9 @@ def test_importing_the_package_loads_nothing_that_only_some_users_need() -> None
         ("server", "server", True),
         ("cli", "server", True),
         ("asgi", "server", False),
+        ("demo", "__init__", True),
+        ("demo", "asgi", False),
+        ("cli", "demo", True),
         ("testing", "asgi", True),
         ("testing", "cli", False),
         ("asgi", "testing", False),
