@@ -354,12 +354,20 @@ def _is_found_by_key(zone: ZoneInfo, moment: datetime) -> bool:
 def _read_datetime(text: str) -> datetime:
     head, bracket, zone = text.partition("[")
     iso, _, fold = head.partition(";")
-    value = datetime.fromisoformat(iso).replace(fold=1 if fold else 0)
-    if not bracket:
-        return value
-    if not zone.startswith("="):
-        return value.replace(tzinfo=_zone(zone[:-1]))
-    return value.replace(tzinfo=timezone(value.utcoffset() or timedelta(0), zone[1:-1]))
+    clock = max(iso.rfind("+"), iso.rfind("-", len("2026-01-31")))
+    wall = iso if clock < 0 else iso[:clock]
+    value = datetime.fromisoformat(wall).replace(fold=1 if fold else 0)
+    if clock >= 0:
+        name = (zone[1:-1],) if bracket else ()
+        return value.replace(tzinfo=timezone(_read_offset(iso[clock:]), *name))
+    return value.replace(tzinfo=_zone(zone[:-1])) if bracket else value
+
+
+def _read_offset(text: str) -> timedelta:
+    """Read `+02:00`. `datetime.fromisoformat` takes an offset below one second for UTC."""
+    size = time.fromisoformat(text[1:])
+    offset = timedelta(0, size.second, size.microsecond, 0, size.minute, size.hour)
+    return -offset if text[0] == "-" else offset
 
 
 def _zone(key: str) -> ZoneInfo:

@@ -68,7 +68,8 @@ def same_zone(a: tzinfo | None, b: tzinfo | None) -> bool:
 
 # --- What can be stored.
 
-offsets = st.timedeltas(timedelta(hours=-23, minutes=-59), timedelta(hours=23, minutes=59))
+LARGEST_OFFSET = timedelta(days=1) - timedelta.resolution
+offsets = st.timedeltas(-LARGEST_OFFSET, LARGEST_OFFSET)
 fixed_zones = offsets.map(timezone) | st.builds(timezone, offsets, st.text())
 decimals = st.decimals(allow_nan=False, allow_infinity=False) | st.from_regex(
     r"-?[0-9]{1,30}(\.[0-9]{0,9})?(E[+-]?[0-9]{1,5})?", fullmatch=True
@@ -189,6 +190,22 @@ def test_both_two_thirties_of_the_night_when_the_clock_goes_back_stay_apart() ->
     back = [_codec.decode(encode(first.replace(fold=fold))) for fold in (0, 1)]
 
     assert [moment.utcoffset() for moment in back] == [timedelta(hours=2), timedelta(hours=1)]
+
+
+@pytest.mark.parametrize("name", [None, "", "X", "]", ";fold=1", "[=a];fold=1]", "+01:00", "UTC"])
+@pytest.mark.parametrize("fold", [0, 1])
+@pytest.mark.parametrize("microsecond", [0, 1])
+def test_every_fixed_offset_comes_back_to_the_microsecond_with_its_name(
+    name: str | None, fold: int, microsecond: int
+) -> None:
+    sizes = [timedelta(0), timedelta.resolution, timedelta(seconds=1), timedelta(hours=2)]
+    sizes += [timedelta(seconds=1) - timedelta.resolution, LARGEST_OFFSET]
+    moment = datetime(2026, 1, 31, 12, 0, 0, microsecond, fold=fold)
+
+    for offset in [*sizes, *(-size for size in sizes)]:
+        zone = timezone(offset) if name is None else timezone(offset, name)
+        value = moment.replace(tzinfo=zone)
+        assert same(_codec.decode(encode(value)), value)
 
 
 def test_long_ints_do_not_depend_on_the_limit_for_decimal_digits() -> None:
