@@ -1,0 +1,563 @@
+"""One request after the other on real sockets: what the app sees, and what reaches the wire."""
+
+from __future__ import annotations
+
+import logging
+from contextvars import ContextVar
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.server.kit import (
+    answer,
+    client_of,
+    connect,
+    echo,
+    get,
+    http_app,
+    read_body,
+    reply,
+    request,
+    serving,
+)
+
+pytestmark = pytest.mark.anyio
+
+BIG = b"x" * 400_000
+user: ContextVar[str] = ContextVar("user")
+
+
+@http_app
+async def who(scope: Any, receive: Any, send: Any) -> None:
+    """Says which user it finds, and leaves its own."""
+    found = user.get("nobody")
+    user.set(scope["path"])
+    await read_body(receive)
+    user.set(scope["path"] + " after the body")
+    await reply(send, found.encode())
+    user.set(scope["path"] + " after the response")
+
+
+@pytest.mark.parametrize("body", [b"", b"small", BIG], ids=len)
+async def test_no_request_sees_the_context_of_another_on_its_connection(body: bytes) -> None:
+    requests = [
+        request("POST", f"/{name}", f"Content-Length: {len(body)}", body=body) for name in "abcd"
+    ]
+    async with client_of(who) as client:
+        for each in requests:
+            await client.send(each)
+            assert await client.read(len(answer(b"nobody"))) == answer(b"nobody")
+
+        await client.send(b"".join(requests))
+        assert await client.read(4 * len(answer(b"nobody"))) == 4 * answer(b"nobody")
+
+
+async def test_a_request_sees_the_context_in_which_the_server_was_started() -> None:
+    user.set("root")
+
+    async with client_of(who) as client:
+        await client.send(get("/a") + get("/b"))
+        assert await client.read(2 * len(answer(b"root"))) == 2 * answer(b"root")
+
+
+async def test_each_request_is_a_task_of_its_own() -> None:
+    tasks: list[int] = []
+
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        tasks.append(anyio.get_current_task().id)
+        await reply(send, b"")
+
+    async with client_of(app) as client:
+        for _ in range(2):
+            await client.send(get())
+            await client.read(len(answer(b"")))
+
+    assert len(set(tasks)) == 2
+
+
+async def test_the_scope_is_asgi_to_the_letter() -> None:
+    scopes: list[Any] = []
+
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append(scope)
+        await reply(send, b"")
+
+    async with serving(app, root_path="/app") as address, await connect(address) as client:
+        await client.send(get("/a%20b?c=d", "X-Y: z"))
+        await client.read(len(answer(b"")))
+
+    scope = scopes[0]
+    assert scope.pop("client")[0] == "127.0.0.1"
+    assert scope == {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": "/app/a b",
+        "raw_path": b"/app/a%20b",
+        "query_string": b"c=d",
+        "root_path": "/app",
+        "headers": [(b"host", b"a"), (b"x-y", b"z")],
+        "server": address,
+        "state": {},
+    }
+
+
+async def test_pipelined_requests_are_answered_in_order() -> None:
+    async with client_of(echo) as client:
+        await client.send(b"".join(get(f"/{i}") for i in range(10)))
+
+        expected = b"".join(answer(b"/%d " % i) for i in range(10))
+        assert await client.read(len(expected)) == expected
+
+
+async def test_a_chunked_body_arrives_byte_by_byte() -> None:
+    raw = request("POST", "/", "Transfer-Encoding: chunked", body=b"2\r\nhi\r\n0\r\nA: b\r\n\r\n")
+    async with client_of(echo) as client:
+        await client.send(*(raw[i : i + 1] for i in range(len(raw))))
+
+        assert await client.read(len(answer(b"/ hi"))) == answer(b"/ hi")
+
+
+async def test_100_continue_is_sent_only_when_the_app_asks_for_the_body() -> None:
+    headers = ("Content-Length: 2", "Expect: 100-continue")
+    asked = anyio.Event()
+
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/early":
+            await reply(send, b"no")
+            return
+        asked.set()
+        await reply(send, await read_body(receive) or b"")
+
+    async with client_of(app) as client:
+        await client.send(request("POST", "/", *headers))
+        assert await client.read_until(b"\r\n\r\n") == b"HTTP/1.1 100 \r\n\r\n"
+        await client.send(b"hi")
+        assert await client.read(len(answer(b"hi"))) == answer(b"hi")
+
+        await client.send(request("POST", "/early", *headers))
+        written = await client.read_all()
+        assert b"HTTP/1.1 200 OK" in written
+        assert b"\r\nconnection: close\r\n" in written
+
+
+async def test_what_an_app_did_not_read_is_dropped() -> None:
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await reply(send, scope["raw_path"])
+
+    async with client_of(app) as client:
+        await client.send(request("POST", "/1", "Content-Length: 40000"))
+        assert await client.read(len(answer(b"/1"))) == answer(b"/1")
+        await client.send(b"x" * 40_000 + get("/2"))
+        assert await client.read(len(answer(b"/2"))) == answer(b"/2")
+
+
+@pytest.mark.parametrize("body", [b"Z\r\n" + get("/smuggled"), b"11000\r\n" + b"x" * 0x11000])
+async def test_a_body_that_cannot_be_dropped_ends_the_connection(body: bytes) -> None:
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await reply(send, b"early")
+
+    async with client_of(app) as client:
+        await client.send(request("POST", "/", "Transfer-Encoding: chunked", body=body))
+
+        assert await client.read_all() == answer(b"early")
+
+
+async def test_a_large_upload_does_not_eat_an_early_response() -> None:
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await reply(send, b"early", 413)
+
+    async with client_of(app) as client:
+        await client.send(request("POST", "/", "Content-Length: 8000000", body=b"x" * 8_000_000))
+
+        assert (await client.read_all()).endswith(b"early")
+
+
+async def test_a_background_task_of_the_app_delays_nobody() -> None:
+    done = anyio.Event()
+
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await reply(send, scope["raw_path"])
+        if scope["path"] == "/background":
+            await done.wait()
+        else:
+            done.set()
+
+    async with client_of(app) as client:
+        await client.send(get("/background") + get("/next"))
+
+        expected = answer(b"/background") + answer(b"/next")
+        assert await client.read(len(expected)) == expected
+
+
+@pytest.mark.parametrize("error", [RuntimeError("secret"), ExceptionGroup("g", [OSError("secret")])])
+async def test_an_error_before_the_start_is_a_500_without_details(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise error
+
+    async with client_of(app) as client:
+        await client.send(get("/boom"))
+        written = await client.read_all()
+
+    assert written.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+    assert b"secret" not in written
+    assert "GET /boom: the app failed" in caplog.text
+    assert "secret" in caplog.text
+
+
+async def test_an_error_after_the_start_cuts_the_response_off(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"part", "more_body": True})
+        raise RuntimeError
+
+    async with client_of(app) as client:
+        await client.send(get())
+        assert (await client.read_all()).endswith(b"\r\n\r\n4\r\npart\r\n")
+
+        assert "the app failed" in caplog.text
+
+
+async def test_a_response_that_only_the_end_delimits_is_cut_off_with_a_reset() -> None:
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"part", "more_body": True})
+        await read_body(receive)
+        await receive()
+        raise RuntimeError
+
+    async with client_of(app) as client:
+        await client.send(b"GET / HTTP/1.0\r\n\r\n")
+        await client.read_until(b"part")
+        await client.stream.send_eof()
+
+        with pytest.raises(anyio.BrokenResourceError):
+            await client.read(1)
+
+
+@pytest.mark.parametrize("has_started", [False, True])
+async def test_an_app_that_returns_without_a_response_is_reported(
+    has_started: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if has_started:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async with client_of(app) as client:
+        await client.send(get())
+
+        assert (await client.read_all()).startswith(b"HTTP/1.1 500 ")
+    assert "the app returned while the response was: waiting for" in caplog.text
+
+
+async def test_a_message_that_asgi_does_not_allow_fails_the_app(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await reply(send, b"ok")
+        await send({"type": "http.response.body", "body": b"more"})
+
+    async with client_of(app) as client:
+        await client.send(get() + get())
+        assert await client.read(2 * len(answer(b"ok"))) == 2 * answer(b"ok")
+
+    assert "AppProtocolError" in caplog.text
+
+
+async def test_a_cancellation_that_nobody_asked_for_stays_in_its_request(
+    anyio_backend_name: str,
+) -> None:
+    if anyio_backend_name == "trio":
+        pytest.skip("trio has no way to raise one")
+
+    import asyncio
+
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/stray":
+            raise asyncio.CancelledError
+        await reply(send, b"ok")
+
+    async with serving(app) as address:
+        async with await connect(address) as client:
+            await client.send(get("/stray"))
+            assert (await client.read_all()).startswith(b"HTTP/1.1 500 ")
+        async with await connect(address) as client:
+            await client.send(get())
+            assert await client.read(len(answer(b"ok"))) == answer(b"ok")
+
+
+class Waiter:
+    """An app that records what `receive` says after the body, and whether it ran to its end."""
+
+    def __init__(self, *, sends_first: bool = False) -> None:
+        self.entered, self.finished = anyio.Event(), anyio.Event()
+        self.go_on = anyio.Event()
+        self.messages: list[str] = []
+        self.errors: list[type] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        await read_body(receive)
+        self.entered.set()
+        await self.wait(receive)
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            while True:
+                await send({"type": "http.response.body", "body": BIG, "more_body": True})
+        except OSError as error:
+            self.errors.append(type(error))
+        self.messages.append((await receive())["type"])
+        self.finished.set()
+
+    async def wait(self, receive: Any) -> None:
+        self.messages.append((await receive())["type"])
+
+
+async def test_a_client_that_hangs_up_cancels_nothing_and_is_noticed() -> None:
+    app = Waiter()
+    async with serving(app) as address:
+        async with await connect(address) as client:
+            await client.send(get())
+            await app.entered.wait()
+        with anyio.fail_after(5):
+            await app.finished.wait()
+
+    assert app.messages == ["http.disconnect", "http.disconnect"]
+    assert [error.__name__ for error in app.errors] == ["ClientDisconnected"]
+
+
+async def test_a_disconnect_is_noticed_by_a_receive_that_may_not_wait() -> None:
+    class Poller(Waiter):
+        async def wait(self, receive: Any) -> None:
+            await self.go_on.wait()
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await super().wait(receive)
+
+    app = Poller()
+    async with serving(app) as address:
+        async with await connect(address) as client:
+            await client.send(get())
+            await app.entered.wait()
+        await anyio.wait_all_tasks_blocked()
+        app.go_on.set()
+        with anyio.fail_after(5):
+            await app.finished.wait()
+
+    assert app.messages[0] == "http.disconnect"
+
+
+async def test_an_app_that_lets_the_disconnect_pass_is_not_an_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    finished = anyio.Event()
+
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(pour, send)
+        finally:
+            finished.set()
+
+    async def pour(send: Any) -> None:
+        while True:
+            await send({"type": "http.response.body", "body": BIG, "more_body": True})
+
+    async with serving(app) as address:
+        async with await connect(address) as client:
+            await client.send(get())
+            await client.read(10)
+        with anyio.fail_after(5):
+            await finished.wait()
+
+    assert caplog.text == ""
+
+
+async def test_a_receive_that_waits_ends_with_the_response() -> None:
+    messages: list[str] = []
+
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def listen() -> None:
+            messages.append((await receive())["type"])
+
+        await read_body(receive)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listen)
+            tasks.start_soon(listen)
+            await anyio.wait_all_tasks_blocked()
+            await reply(send, b"ok")
+
+    async with client_of(app) as client:
+        for _ in range(2):
+            await client.send(get())
+            assert await client.read(len(answer(b"ok"))) == answer(b"ok")
+
+    assert messages == ["http.disconnect"] * 4
+
+
+async def test_what_a_client_sends_ahead_stays_in_the_kernel_beyond_a_bound() -> None:
+    app = Waiter()
+    sent = 0
+    async with client_of(app, write_timeout=0.1) as client:
+        await client.send(get())
+        await app.entered.wait()
+
+        with anyio.move_on_after(0.3):
+            while True:
+                await client.send(BIG)
+                sent += len(BIG)
+
+        assert app.messages == []
+        assert sent < 100 * len(BIG)
+
+
+async def test_a_slow_reader_stops_the_app_and_is_cut_off(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sent = 0
+    finished = anyio.Event()
+
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal sent
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": BIG, "more_body": True})
+                sent += len(BIG)
+        finally:
+            finished.set()
+
+    async with client_of(app, write_timeout=0.2) as client:
+        await client.send(get())
+
+        await finished.wait()
+
+        assert sent < 100 * len(BIG)
+    assert caplog.text == ""
+
+
+async def test_the_rest_of_a_send_that_was_cancelled_goes_out_first() -> None:
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-length", b"20000002"), (b"date", b"now")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        with anyio.move_on_after(0.05):
+            body = b"x" * 20_000_000
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async with client_of(app) as client:
+        await client.send(get())
+        await anyio.sleep(0.1)
+        await client.read_until(b"\r\n\r\n")
+        written = await client.read(20_000_002)
+
+    assert written == b"x" * 20_000_000 + b"ok"
+
+
+async def test_the_rest_of_a_last_send_that_was_cancelled_still_goes_out() -> None:
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        with anyio.move_on_after(0.05):
+            await reply(send, b"x" * 20_000_000)
+
+    async with client_of(app) as client:
+        await client.send(get())
+        await anyio.sleep(0.1)
+        await client.read_until(b"\r\n\r\n")
+
+        assert await client.read(20_000_000) == b"x" * 20_000_000
+
+
+async def test_two_tasks_may_send_parts_of_one_response() -> None:
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        async with anyio.create_task_group() as tasks:
+            for letter in b"ab":
+                part = bytes([letter]) * 5_000_000
+                tasks.start_soon(
+                    send, {"type": "http.response.body", "body": part, "more_body": True}
+                )
+        await send({"type": "http.response.body", "body": b""})
+
+    async with client_of(app) as client:
+        await client.send(get())
+        written = await client.read_until(b"\r\n\r\n") + await client.read(10_000_000)
+
+    chunks = written.partition(b"\r\n\r\n")[2]
+    assert chunks.startswith(b"4c4b40\r\n")
+    assert chunks[8:5_000_008] in (b"a" * 5_000_000, b"b" * 5_000_000)
+
+
+async def test_a_body_that_is_refused_is_answered_while_the_app_goes_on() -> None:
+    app_errors: list[str] = []
+    finished = anyio.Event()
+
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert await read_body(receive) is None
+        try:
+            await reply(send, b"too late")
+        except OSError as error:
+            app_errors.append(type(error).__name__)
+        finished.set()
+
+    async with client_of(app) as client:
+        await client.send(request("POST", "/", "Transfer-Encoding: chunked", body=b"Z\r\n"))
+        assert (await client.read_all()).startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        await finished.wait()
+
+    assert app_errors == ["ClientDisconnected"]
+
+
+async def test_a_refused_request_line_is_answered_and_the_connection_closed() -> None:
+    async with client_of(echo) as client:
+        await client.send(b"GET /\r\n\r\n" + get("/never"))
+
+        written = await client.read_all()
+
+    assert written.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert written.count(b"HTTP/1.1 ") == 1
+
+
+async def test_a_half_closed_client_still_gets_its_response() -> None:
+    async with client_of(echo) as client:
+        await client.send(get("/x"))
+        await client.stream.send_eof()
+
+        assert await client.read_all() == answer(b"/x ")
+
+
+async def test_the_access_log_has_a_line_per_response(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "minisession.server.access"):
+        async with client_of(echo, access_log=True) as client:
+            await client.send(get("/a%20b?secret=1"))
+            await client.read(len(answer(b"/a%20b ")))
+
+    assert caplog.messages == ['127.0.0.1 "GET /a%20b HTTP/1.1" 200']

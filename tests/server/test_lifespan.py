@@ -1,0 +1,133 @@
+"""The lifespan: what an app is told, and what the server makes of its answers."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import anyio
+import pytest
+
+from minisession.server.errors import LifespanFailed
+from minisession.server.lifespan import lifespan
+
+pytestmark = pytest.mark.anyio
+
+
+class App:
+    """Records what it is told, and answers as it was made to."""
+
+    def __init__(self, startup: str = "complete", shutdown: str = "complete") -> None:
+        self.answers = {"lifespan.startup": startup, "lifespan.shutdown": shutdown}
+        self.told: list[str] = []
+        self.scope: Any = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.scope = scope
+        for _ in range(2):
+            message = await receive()
+            self.told.append(message["type"])
+            scope["state"]["db"] = "open"
+            answer = self.answers[message["type"]]
+            await send({"type": f"{message['type']}.{answer}", "message": "no database"})
+
+
+async def test_an_app_is_started_and_shut_down_around_the_requests() -> None:
+    app = App()
+
+    async with lifespan(app, 1) as state:
+        assert app.told == ["lifespan.startup"]
+        assert state == {"db": "open"}
+
+    assert app.told == ["lifespan.startup", "lifespan.shutdown"]
+    assert app.scope["type"] == "lifespan"
+    assert app.scope["asgi"]["version"] == "3.0"
+
+
+async def test_a_failed_startup_is_an_error_and_nothing_is_served() -> None:
+    with pytest.raises(LifespanFailed, match="startup failed: no database"):
+        async with lifespan(App(startup="failed"), 1):
+            pytest.fail("must not start")
+
+
+async def test_a_failed_shutdown_is_an_error() -> None:
+    with pytest.raises(LifespanFailed, match="shutdown failed: no database"):
+        async with lifespan(App(shutdown="failed"), 1):
+            pass
+
+
+async def test_an_app_that_does_not_know_lifespan_is_served_without() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("only http")
+
+    async with lifespan(app, 1) as state:
+        assert state == {}
+
+
+async def test_an_app_that_returns_at_once_is_served_without() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        return
+
+    async with lifespan(app, 1) as state:
+        assert state == {}
+
+
+async def test_an_app_that_raises_while_it_starts_is_served_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        raise RuntimeError("boom")
+
+    async with lifespan(app, 1):
+        pass
+
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+async def test_an_app_that_raises_later_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await send({"type": "http.response.start"})
+
+    async with lifespan(app, 1):
+        pass
+
+    assert "the app's lifespan failed" in caplog.text
+    assert "allowed are lifespan.* messages" in caplog.text
+
+
+async def test_an_app_that_never_shuts_down_is_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await anyio.sleep_forever()
+
+    with caplog.at_level(logging.ERROR):
+        async with lifespan(app, 0.05):
+            pass
+
+    assert "did not shut down within 0.05 s" in caplog.text
+
+
+async def test_an_app_that_waits_on_after_its_shutdown_is_ended() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while True:
+            message = await receive()
+            await send({"type": f"{message['type']}.complete"})
+
+    with anyio.fail_after(2):
+        async with lifespan(app, 1):
+            pass
+
+
+async def test_a_cancelled_server_still_shuts_its_app_down() -> None:
+    app = App()
+
+    with anyio.CancelScope() as scope:
+        async with lifespan(app, 1):
+            scope.cancel()
+            await anyio.sleep_forever()
+
+    assert app.told == ["lifespan.startup", "lifespan.shutdown"]
