@@ -1,0 +1,55 @@
+"""Every shipped store keeps every clause of the contract, on both backends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from minisession.abc import LoadsNowait, Store, Withdraws
+from minisession.stores.memory import MemoryStore
+from minisession.stores.sqlite import SQLiteStore
+from minisession.testing import Clause, check_clause, check_store, clauses
+
+Maker = Callable[[Path], Callable[[], Store]]
+
+
+def memory(_: Path) -> Callable[[], Store]:
+    return MemoryStore
+
+
+def sqlite(folder: Path) -> Callable[[], Store]:
+    return partial(SQLiteStore, folder / "sessions.db")
+
+
+STORES: dict[Maker, bool] = {memory: False, sqlite: True}
+CASES = [
+    pytest.param(clause, maker, id=f"{clause.__name__}-{maker.__name__}")
+    for maker, persistent in STORES.items()
+    for clause in clauses(persistent=persistent)
+]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("clause", "maker"), CASES)
+async def test_the_store_keeps(clause: Clause, maker: Maker, tmp_path: Path) -> None:
+    await check_clause(clause, maker(tmp_path))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("maker", "persistent"), STORES.items())
+async def test_all_clauses_can_be_kept_in_one_place(
+    maker: Maker, persistent: bool, tmp_path: Path
+) -> None:
+    await check_store(maker(tmp_path), persistent=persistent)
+
+
+@pytest.mark.parametrize("maker", STORES)
+def test_stores_in_this_process_load_at_once(maker: Maker, tmp_path: Path) -> None:
+    assert isinstance(maker(tmp_path)(), LoadsNowait)
+
+
+def test_a_store_with_a_queue_takes_changes_back(tmp_path: Path) -> None:
+    assert isinstance(sqlite(tmp_path)(), Withdraws)
