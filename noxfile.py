@@ -26,9 +26,9 @@ SUPPORTED_PYTHONS = nox.project.python_versions(PYPROJECT)
 def demo(session: nox.Session) -> None:
     """Install the package as a user would, and start its demo; `-- --port 9000` and the like."""
     session.install(".[server]")
-    # Seconds: on Ctrl-C the server finishes the requests that are running and saves their
-    # sessions. nox alone would kill it after 0.3.
-    session.run("minisession", "demo", *session.posargs, interrupt_timeout=15)
+    # Seconds, a little more than the server's own limit: on Ctrl-C it finishes the requests that
+    # are running and saves their sessions. nox alone would kill it after 0.3.
+    session.run("minisession", "demo", *session.posargs, interrupt_timeout=35)
 
 
 @nox.session
