@@ -1,0 +1,94 @@
+"""The options of the bundled server as command-line arguments.
+
+They are written out here because the server needs h11, which not everybody has installed, and the
+help must be there for all. A test compares them with `ServerConfig`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One field of `ServerConfig`: `--head-timeout S` for `head_timeout`."""
+
+    field: str
+    default: str | float | bool
+    metavar: str
+    help: str
+
+    @property
+    def flag(self) -> str:
+        """How the option is spelled."""
+        return "--" + self.field.replace("_", "-")
+
+
+WHERE = (
+    Option("host", "127.0.0.1", "HOST", "name or address to listen on; 0.0.0.0 for all"),
+    Option("port", 8000, "PORT", "0 lets the system choose"),
+)
+
+TIMES = (
+    Option("keep_alive_timeout", 5.0, "S", "silence between two requests"),
+    Option("head_timeout", 10.0, "S", "for a request's line and headers to arrive"),
+    Option("body_timeout", 30.0, "S", "silence within a request's body"),
+    Option("write_timeout", 30.0, "S", "a client that takes nothing of a response"),
+    Option("graceful_timeout", 30.0, "S", "for running requests to finish when stopping"),
+)
+
+LIMITS = (
+    Option("max_request_line", 16384, "N", "octets of a request line"),
+    Option("max_head", 65536, "N", "octets of a request's line and headers"),
+    Option("max_body", 67108864, "N", "octets of a request's body"),
+    Option("backlog", 1024, "N", "connections that wait to be accepted"),
+)
+
+REST = (
+    Option("root_path", "", "PATH", "where a proxy has mounted the application, such as /shop"),
+    Option("access_log", False, "", "log a line for each response"),
+)
+
+OPTIONS = (*WHERE, *TIMES, *LIMITS, *REST)
+
+
+def add_server_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that every command with a server has."""
+    _add(parser.add_argument_group("where"), WHERE)
+    parser.add_argument(
+        "--backend",
+        choices=("asyncio", "trio"),
+        default="asyncio",
+        help="the event loop (default: %(default)s)",
+    )
+    _add(parser.add_argument_group("times, in seconds"), TIMES)
+    _add(parser.add_argument_group("limits"), LIMITS)
+    _add(parser.add_argument_group("more"), REST)
+
+
+def server_fields(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what was chosen, as the fields of a `ServerConfig`."""
+    return {option.field: getattr(options, option.field) for option in OPTIONS}
+
+
+def _add(group: argparse._ArgumentGroup, options: tuple[Option, ...]) -> None:
+    for option in options:
+        if option.default is False:
+            group.add_argument(option.flag, action="store_true", help=option.help)
+            continue
+        group.add_argument(
+            option.flag,
+            type=type(option.default),
+            default=option.default,
+            metavar=option.metavar,
+            help=f"{option.help}{_default(option)}",
+        )
+
+
+def _default(option: Option) -> str:
+    if option.default == "":
+        return ""
+    shown = "%(default)g" if isinstance(option.default, float) else "%(default)s"
+    return f" (default: {shown})"

@@ -1,0 +1,172 @@
+"""The commands that run a server: `serve` and `demo`.
+
+Owns what a user sees of a server's life: where it listens, why it cannot. What is served comes
+from elsewhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib.util
+import logging
+import os
+import sys
+import threading
+import webbrowser
+from collections.abc import Callable, Sequence
+
+from minisession.asgi import SessionMiddleware
+from minisession.config import SessionConfig
+from minisession.demo import create_app
+from minisession.errors import ConfigError
+
+from .apps import ASGIApp, load_app
+from .options import server_fields
+
+Address = tuple[str, int]
+
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # names, nothing is bound here
+
+_ADVICE = {
+    errno.EADDRINUSE: "Stop what listens there, or choose another port: --port 0 takes a free one",
+    errno.EACCES: "Ports below 1024 belong to root: --port 8000",
+    errno.EADDRNOTAVAIL: "This machine does not have that address: --host 127.0.0.1",
+}
+
+
+class CannotServe(Exception):
+    """The server cannot start; the message says why and what to do."""
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Serve an application until a signal stops it.
+
+    Raises:
+        AppNotFound: there is no such application.
+        ConfigError: an option or an environment variable is not allowed.
+        CannotServe: the server cannot start.
+    """
+    _require_server(options.backend)
+    app = load_app(options.app)
+    _log_to_stderr()
+    if options.store is not None:
+        app = SessionMiddleware(app, options.store, SessionConfig.from_env())
+    _run(app, options, _announce)
+
+
+def demo(options: argparse.Namespace) -> None:
+    """Serve the demo until a signal stops it.
+
+    Raises:
+        ConfigError: an option is not allowed.
+        CannotServe: the server cannot start.
+    """
+    _require_server(options.backend)
+    _log_to_stderr()
+    app = create_app(options.store, options.backend)
+
+    def on_start(addresses: Sequence[Address]) -> None:
+        _announce(addresses)
+        _say(_where(options.store))
+        _say("Stop with Ctrl-C.")
+        if not options.no_browser and _has_somebody_watching():
+            _open_browser(url_of(_reachable(addresses[0])))
+
+    _run(app, options, on_start)
+
+
+def url_of(address: Address) -> str:
+    """Return an address as the beginning of a URL; IPv6 goes in brackets (RFC 3986, 3.2.2)."""
+    host, port = address
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _reachable(address: Address) -> Address:
+    host, port = address
+    return _WILDCARDS.get(host, host), port
+
+
+def _run(
+    app: ASGIApp,
+    options: argparse.Namespace,
+    on_start: Callable[[Sequence[Address]], None],
+) -> None:
+    # Imported here because it needs h11: the rest of the command line does without.
+    from minisession.server import LifespanFailed, ServerConfig, run  # noqa: PLC0415
+
+    try:
+        config = ServerConfig(**server_fields(options))
+    except ValueError as error:
+        raise ConfigError(str(error).removeprefix("ServerConfig.")) from None
+    has_started = False
+
+    def started(addresses: Sequence[Address]) -> None:
+        nonlocal has_started
+        has_started = True
+        on_start(addresses)
+
+    try:
+        run(app, config, options.backend, on_start=started)
+    except LifespanFailed as error:
+        raise CannotServe(str(error)) from None
+    except OSError as error:
+        if has_started:
+            raise
+        raise CannotServe(_cannot_listen(error, config.host, config.port)) from None
+
+
+def _cannot_listen(error: OSError, host: str, port: int) -> str:
+    number = error.errno or 0
+    advice = _ADVICE.get(number, "Choose another address: --host 127.0.0.1 --port 0")
+    # asyncio's text repeats the address; the system's is plain. Resolvers have numbers below 0.
+    reason = os.strerror(number) if number > 0 else error.strerror
+    return f"cannot listen on {host} port {port}: {reason}. {advice}"
+
+
+def _require_server(backend: str) -> None:
+    needed = ["h11", "trio"] if backend == "trio" else ["h11"]
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise CannotServe(
+            f"the server needs {' and '.join(missing)}, which is not installed here:"
+            ' pip install "minisession[server]"'
+        )
+
+
+def _log_to_stderr() -> None:
+    """Show warnings, and what this package says, unless the application has set up its own."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("minisession").setLevel(logging.INFO)
+
+
+def _announce(addresses: Sequence[Address]) -> None:
+    """Say where the server listens: one line, each address a word that begins with http://."""
+    _say("Listening on " + " ".join(map(url_of, addresses)))
+
+
+def _where(store: str) -> str:
+    scheme, _, path = store.partition(":///")
+    if scheme == "sqlite":
+        return f"Sessions are kept in {os.path.abspath(path)}; remove it to begin anew."
+    return f"Sessions are kept in a store of the kind {store.partition('://')[0]}."
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _has_somebody_watching() -> bool:
+    """Whether a browser would be welcome: a terminal with a person and a screen."""
+    has_screen = sys.platform == "darwin" or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
+    )
+    is_interactive = sys.stdin.isatty() and sys.stdout.isatty()
+    return has_screen and is_interactive and not os.environ.get("CI")
+
+
+def _open_browser(url: str) -> None:
+    # In a thread of its own because starting a browser can take seconds; a daemon, because the
+    # server does not wait for it in the end.
+    threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
