@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,3 +43,18 @@ def test_every_link_of_a_page_outside_the_site_leads_somewhere(page: str) -> Non
 
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_option_of_the_server_is_in_the_reference() -> None:
+    page = (ROOT / "docs/reference/http-server.md").read_text()
+
+    run = subprocess.run(
+        [sys.executable, "-m", "minisession", "serve", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    options = set(re.findall(r"^ +(--[a-z-]+)", run.stdout, re.MULTILINE))
+
+    assert "--store" in options
+    assert {option for option in options if f"`{option}" not in page} == set()
