@@ -27,6 +27,7 @@ from anyio.abc import TaskGroup
 
 from minisession._codec import decode
 from minisession._context import bound
+from minisession._core.journal import Kind, Life
 from minisession._core.ledger import Candidates, Ledger, State
 from minisession._core.plan import Flight
 from minisession._core.rules import Standing, standing
@@ -67,6 +68,8 @@ against it, and each of their wins is progress: a hundred in a row is a live-loc
 SWEEP_EVERY: Final = 60.0  # seconds; an expired session is refused at once, this is only room
 SWEEP_BATCH: Final = 500  # sessions; a batch holds the writer for some milliseconds
 SWEEP_PAUSE: Final = 0.05  # seconds between batches, which others' commits can use
+
+_LOADS: Final = (Standing.CURRENT, Standing.BORROWED)
 
 _NOBODY: Any = object()
 
@@ -170,7 +173,8 @@ class SessionManager:
         """
         record = await self._load(handle, self.clock()) if is_handle(handle) else None
         if record is None:
-            raise SessionGone(f"no session with the handle {handle!r} lives")
+            name = repr(handle) if is_handle(handle) else "that was given (an id is none)"
+            raise SessionGone(f"no session with the handle {name} lives")
         ledger = self.ledger()
         ledger.adopt(record, None)
         async with self._lease(ledger) as session:
@@ -260,7 +264,7 @@ class SessionManager:
             except StoreCorrupt:
                 log.exception("session %s is damaged, counts as unknown and stays as it is", handle)
                 continue
-            if verdict in (Standing.CURRENT, Standing.BORROWED):
+            if verdict in _LOADS:
                 return
             if verdict is Standing.STALE:
                 stale = stale or handle
@@ -279,18 +283,30 @@ class SessionManager:
         ledger.look()
         await self._quiet(ledger)
         life = ledger.life
-        if life is None:
+        if ledger.state is State.VOID:
+            raise _gone(ledger)
+        if life is None or not life.stored:
             return
-        record = await self._load(life.handle, self.clock())
-        for secret in dict.fromkeys((life.secret, ledger.replaced_secret or life.secret)):
-            if record is not None and _is_good_for(record, secret, self.clock()):
-                ledger.adopt(record, secret, borrowed=life.borrowed)
+        record = await self._read_again(ledger, life.handle)
+        ledger.require_ready()
+        if ledger.life is not life:
+            return
+        for secret in ledger.stored_secrets:
+            if _adopt(ledger, record, secret, self.clock()) in _LOADS:
                 return
-        if record is None and ledger.state is State.UNKNOWN and ledger.issued:
+        if record is None and ledger.doubt is not None and ledger.doubt.kind is Kind.CREATE:
             ledger.adopt_nothing()  # it was never created
             return
-        ledger.void()
+        ledger.void(life)
         raise _gone(ledger)
+
+    async def _read_again(self, ledger: Ledger, handle: str) -> Record | None:
+        """Load a session of which nothing is stored meanwhile, so that the answer is no old one."""
+        pause = ledger.pause()
+        try:
+            return await self._load(handle, self.clock())
+        finally:
+            self._land(ledger, pause, ())
 
     # --- saving --------------------------------------------------------------------------------
 
@@ -405,13 +421,15 @@ class SessionManager:
         finally:
             answers = iter(outcomes)
             for ledger, flight in flights:
-                settle(ledger, flight, [next(answers) for _ in flight.legs])
-                if flight.done is not None:
-                    flight.done.set()
-                if flight.gone:
-                    self.report_void(ledger)
-                elif flight.error is None:  # else it waits for the next save, or would spin
-                    self.wrote(ledger)
+                self._land(ledger, flight, [next(answers) for _ in flight.legs])
+
+    def _land(self, ledger: Ledger, flight: Flight, outcomes: Sequence[Outcome]) -> None:
+        """Note a flight's answers, wake who waits for them, and hand over what came meanwhile."""
+        settle(ledger, flight, outcomes)
+        if flight.done is not None:
+            flight.done.set()
+        if flight.error is None:  # else it waits for the next save, or would spin
+            self.wrote(ledger)
 
     async def _ask(self, changes: Sequence[Change]) -> Sequence[Outcome]:
         """Commit, shielded and with a deadline; a failure of the store is everyone's outcome."""
@@ -447,11 +465,14 @@ class SessionManager:
                 ledger.put(key, value)
                 await self.save(ledger)
                 return value
+            life = ledger.life
             expected = ledger.stored.get(key) if turn.latest is _NOBODY else turn.latest
-            for _ in range(UPDATE_TRIES):
+            tries = 0
+            while True:
                 value = fn(default if expected is None else decode(expected))
-                flight = await self._propose(ledger, key, expected, value)
-                if not isinstance(flight.error, Conflict):
+                flight = await self._propose(ledger, life, key, expected, value)
+                tries += 1
+                if not isinstance(flight.error, Conflict) or tries == UPDATE_TRIES:
                     break
                 expected = flight.error.current
             if flight.gone:
@@ -462,9 +483,11 @@ class SessionManager:
             return value
 
     async def _propose(
-        self, ledger: Ledger, key: str, expected: bytes | None, value: Any
+        self, ledger: Ledger, life: Life, key: str, expected: bytes | None, value: Any
     ) -> Flight:
         await self._quiet(ledger)
+        if ledger.life is not life:
+            raise _gone(ledger)
         flight = ledger.propose(key, expected, value, self.clock())
         await self._commit([(ledger, flight)])
         return flight
@@ -581,23 +604,20 @@ class _Alarm:
 
 
 def _adopt(
-    ledger: Ledger, answer: Record | StoreError | None, secret: str, now: float
+    ledger: Ledger, answer: Record | StoreError | None, secret: str | None, now: float
 ) -> Standing | None:
-    """Adopt a record if the secret is good for it; tell what the secret is worth."""
+    """Adopt a record if the secret is good for it; tell what the secret is worth.
+
+    None is no secret: the session was opened by its handle, and belongs to who did so.
+    """
     if isinstance(answer, StoreError):
         raise answer
     if answer is None:
         return None
-    verdict = standing(answer, hash_secret(secret), now)
-    if verdict in (Standing.CURRENT, Standing.BORROWED):
+    verdict = Standing.CURRENT if secret is None else standing(answer, hash_secret(secret), now)
+    if verdict in _LOADS:
         ledger.adopt(answer, secret, borrowed=verdict is Standing.BORROWED)
     return verdict
-
-
-def _is_good_for(record: Record, secret: str | None, now: float) -> bool:
-    if secret is None:
-        return True
-    return standing(record, hash_secret(secret), now) in (Standing.CURRENT, Standing.BORROWED)
 
 
 def _no_answer() -> SaveOutcomeUnknown:

@@ -128,24 +128,26 @@ class Journal:
                 self.segments.insert(0, segment)
 
     def _merges_into_first(self, segment: Segment) -> bool:
-        return (
-            bool(self.segments)
-            and self.segments[0].life is segment.life
-            and self.segments[0].kind is Kind.WRITE
-        )
+        if not self.segments or self.segments[0].life is not segment.life:
+            return False
+        return segment.kind in ISSUING or self.segments[0].kind is Kind.WRITE
 
 
 def merged(first: Segment, second: Segment) -> Segment:
-    """Return one segment that does what two of the same life do, one after the other."""
-    kind = first.kind if second.kind is Kind.WRITE else second.kind
+    """Return one segment that does what two of the same life do, one after the other.
+
+    Of two that issue an id, only the second id was ever meant to reach a browser: together they
+    create, or replace the secret that the first one replaces.
+    """
+    issuing = [segment for segment in (first, second) if segment.kind in ISSUING]
     return Segment(
-        kind,
+        issuing[0].kind if issuing else Kind.WRITE,
         second.life,
         clear=first.clear or second.clear,
         items=dict(second.items) if second.clear else {**first.items, **second.items},
         principal=first.principal if second.principal is None else second.principal,
-        replaced_secret=second.replaced_secret or first.replaced_secret,
-        previous_loads=second.previous_loads or first.previous_loads,
+        replaced_secret=issuing[0].replaced_secret if issuing else None,
+        previous_loads=bool(issuing) and all(segment.previous_loads for segment in issuing),
         renew_cookie=first.renew_cookie or second.renew_cookie,
     )
 

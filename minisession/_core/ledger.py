@@ -35,10 +35,11 @@ from minisession.errors import (
     SessionClosed,
     SessionExcluded,
     StoreError,
+    UnstorableValue,
 )
 
 from .change import Expect, Record, Touch
-from .journal import Journal, Kind, Life, Segment, apply
+from .journal import ISSUING, Journal, Kind, Life, Segment, apply
 from .plan import Flight, as_flight, as_proposal, cookie_is_due, touch_is_due
 from .view import View, path_of
 
@@ -107,6 +108,7 @@ class Ledger:
         "config",
         "confirmed",
         "destroyed",
+        "doubt",
         "failure",
         "flight",
         "issued",
@@ -118,7 +120,6 @@ class Ledger:
         "passive_depth",
         "ready",
         "refused",
-        "replaced_secret",
         "sealed",
         "state",
         "stored",
@@ -146,7 +147,7 @@ class Ledger:
         self.failure: StoreError | None = None
         self.refused: MinisessionError | None = None  # for good; raised by the next save
         self.adoptable: tuple[str, str] | None = None
-        self.replaced_secret: str | None = None
+        self.doubt: Segment | None = None  # what the store may have, in State.UNKNOWN
         self.ready = False  # the next touch needs no look at the state
         self.touched = False  # the response depends on the cookie
         self.active = False  # somebody used the session, and not passively
@@ -198,9 +199,17 @@ class Ledger:
             return None
         return join_id(life.handle, life.secret)
 
+    @property
+    def principal(self) -> str | None:
+        """Whom the session belongs to, as far as this exchange knows."""
+        named = [s.principal for s in self._unsaved_segments() if s.principal is not None]
+        if named:
+            return named[-1] or None
+        return None if self.life is None else self.life.principal
+
     def put(self, key: str, value: Any) -> None:
         """Store a value; raise if it cannot be stored, or not here, or not any more."""
-        data = encode(value, path_of(key))
+        data = _encoded(key, value)
         with self.lock:
             self.require_ready()
             self.view.require_room(key, data, self.config.max_size)
@@ -241,10 +250,13 @@ class Ledger:
         """Note whom the session belongs to, None for nobody."""
         with self.lock:
             self.require_ready()
+            if principal is None and self.life is None:
+                return
             life = self._life_to_write()
-            life.principal = principal
             if self.state is State.LIVE:
                 self.journal.open_segment(life).principal = principal or ""
+            else:
+                life.principal = principal
         self.owner.wrote(self)
 
     def rotate(self, *, previous_loads: bool) -> None:
@@ -319,20 +331,44 @@ class Ledger:
         with self.lock:
             decode_many(record.items)
             life = self.life or Life(record.handle, secret)
-            life.secret, life.epoch, life.stored = secret, record.epoch - borrowed, True
+            life.epoch, life.stored = record.epoch - borrowed, True
             life.created, life.expires = record.created, record.expires
             life.cookie_until, life.principal = record.cookie_until, record.principal
-            life.borrowed = borrowed
+            life.borrowed, life.outdated = borrowed, borrowed
             self.life, self.state = life, State.LIVE
+            self._settle_doubt(secret)
+            rotation = self.journal.issuing
+            if rotation is None:
+                life.secret = secret
+            else:
+                rotation.replaced_secret = secret
             self.stored = dict(record.items)
-            self.issued = self.issued and secret != self.replaced_secret
-            self.replaced_secret = None
             self.show_stored()
+
+    def _settle_doubt(self, secret: str | None) -> None:
+        """The session lives under `secret`: so it was created, or not given another one."""
+        doubt, self.doubt = self.doubt, None
+        if doubt is not None and doubt.kind in ISSUING and secret != doubt.replaced_secret:
+            self.issued = True
+
+    @property
+    def stored_secrets(self) -> list[str | None]:
+        """The secrets that the store may have: two while it is in doubt whether one replaced it.
+
+        None stands for a session that was opened by its handle.
+        """
+        assert self.life is not None, "nothing is stored of a session that is none"  # noqa: S101
+        rotation = self.journal.issuing
+        known = [self.life.secret if rotation is None else rotation.replaced_secret]
+        if self.doubt is not None and self.doubt.kind is Kind.ROTATE:
+            known.append(self.doubt.replaced_secret)
+        return known
 
     def adopt_nothing(self, claim: tuple[str, str] | None = None) -> None:
         """Become empty. `claim` is the id to start a session under, without strict mode only."""
         with self.lock:
             self.life, self.state, self.adoptable = None, State.NONE, claim
+            self.doubt = None
             self.journal = Journal()
             self.stored = {}
             self.view.show({})
@@ -370,7 +406,8 @@ class Ledger:
         is replaced by what it was, the others are noted all the same.
         """
         with self.lock:
-            if self.state is not State.LIVE or self.life is None or not self.view.exposed:
+            writable = self.state in (State.LIVE, State.UNKNOWN)
+            if not writable or self.life is None or not self.view.exposed:
                 return
             changes, error = self.view.changed_inside(self.config.max_size)
             if changes:
@@ -381,14 +418,15 @@ class Ledger:
     def take(self, now: float, *, issuing: bool) -> Flight | None:
         """Hand over what the journal holds; `settle` must follow. None if there is nothing.
 
-        Nothing is taken while something is in flight: a session has one commit at a time.
+        Nothing is taken while something is in flight, for a session has one commit at a time, nor
+        while an outcome is unknown, for it decides what comes after it.
 
         Args:
             now: the time, in seconds since the epoch.
             issuing: take also what issues an id, and everything after it.
         """
         with self.lock:
-            if self.flight is not None:
+            if self.flight is not None or self.state is State.UNKNOWN:
                 return None
             taken = self.journal.take(issuing=issuing)
             if not taken:
@@ -400,27 +438,40 @@ class Ledger:
 
     def propose(self, key: str, expected: bytes | None, value: Any, now: float) -> Flight:
         """Hand over a compare-and-set of one key. Nothing else may be in flight."""
-        data = encode(value, path_of(key))
+        data = _encoded(key, value)
         with self.lock:
+            self.require_ready()
             self.view.require_room(key, data, self.config.max_size)
             life = self._life_to_write()
             self.flight = as_proposal(life, Expect(key, expected), data, self.config, now)
             return self.flight
 
-    def void(self) -> None:
-        """Let all unsaved writes count for nothing: others have ended the session or moved on."""
+    def pause(self) -> Flight:
+        """Hand over nothing until `settle`: the session is being read. Nothing may be in flight."""
         with self.lock:
-            self.state = State.VOID
+            self.flight = Flight([])
+            return self.flight
+
+    def void(self, life: Life) -> None:
+        """Let all unsaved writes count for nothing: others have ended `life` or moved it on."""
+        with self.lock:
+            self.life, self.state = life, State.VOID
             self.journal = Journal()
             self.view.exposed.clear()
 
     def show_stored(self) -> None:
         """Show what the store has, with what is unsaved on top. Lock held."""
         encoded = dict(self.stored)
-        for segment in self.journal.segments:
-            if segment.life is self.life:
-                apply(segment, encoded)
+        for segment in self._unsaved_segments():
+            apply(segment, encoded)
         self.view.show(encoded)
+
+    def _unsaved_segments(self) -> list[Segment]:
+        """What is in flight, then what is in the journal. A proposal counts once it has landed."""
+        legs = [] if self.flight is None else self.flight.legs
+        handed_over = [leg.segment for leg in legs if not leg.proposal]
+        unsaved = [*handed_over, *self.journal.segments]
+        return [segment for segment in unsaved if segment.life is self.life]
 
     # --- the exchange's half --------------------------------------------------------------------
 
@@ -469,7 +520,7 @@ class Ledger:
             self.journal.segments = kept
             for segment in dropped:
                 self._unissue(segment)
-            if dropped and self.state is State.LIVE:
+            if (dropped or everything) and self.state is State.LIVE:
                 self.show_stored()
             return bool(dropped)
 
@@ -486,3 +537,16 @@ class Ledger:
             self.state, self.ready = State.CLOSED, False
             if self.touched:  # a reference that outlives the exchange keeps no data alive
                 self.journal, self.stored, self.view = Journal(), {}, View()
+
+
+def _encoded(key: str, value: Any) -> bytes:
+    """Encode a value, and refuse a key that has no bytes in UTF-8."""
+    if not key.isascii():
+        try:
+            key.encode()
+        except UnicodeEncodeError:
+            raise UnstorableValue(
+                f"{path_of(key)}: a key with a lone surrogate cannot be stored, it is not Unicode"
+                " text; write key.encode('utf-8', 'replace').decode()"
+            ) from None
+    return encode(value, path_of(key))

@@ -70,8 +70,7 @@ class Session(MutableMapping[str, Any]):
         Assign a name after login (`session.principal = "user:7"`), None to take it back.
         """
         self._ledger.require_ready()
-        life = self._ledger.life
-        return None if life is None else life.principal
+        return self._ledger.principal
 
     @principal.setter
     def principal(self, name: str | None) -> None:
@@ -132,7 +131,7 @@ class Session(MutableMapping[str, Any]):
     def all(self) -> dict[str, Any]:
         """Return everything as a plain dict: a deep copy, which is the caller's own."""
         self._ledger.require_ready()
-        return deepcopy(self._ledger.view.values)
+        return deepcopy(dict(self._ledger.view.values))  # at one moment: threads may write
 
     # --- writing ---------------------------------------------------------------------------------
 
@@ -185,7 +184,7 @@ class Session(MutableMapping[str, Any]):
     def update(
         self, other: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), /, **values: Any
     ) -> None: ...
-    def update(
+    def update(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, other: Any = (), fn: Callable[[Any], Any] | None = None, /, **values: Any
     ) -> Awaitable[Any] | None:
         """Change one value atomically (`await update(key, fn)`), or many as a dict does.
@@ -202,7 +201,7 @@ class Session(MutableMapping[str, Any]):
             Conflict: the awaitable lost too many races; nothing was stored.
             SessionGone: the session has ended meanwhile; nothing was stored.
         """
-        if fn is None:
+        if fn is None and not isinstance(other, str):
             super().update(other, **values)
             return None
         default = values.pop("default", None)

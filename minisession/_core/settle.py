@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from minisession._core.change import Committed, Destroy, Gone, Outcome
-from minisession._core.journal import ISSUING, Kind, Life, apply
+from minisession._core.journal import ISSUING, Kind, Life, Segment, apply
 from minisession._core.ledger import Ledger, State
 from minisession._core.plan import Flight, Leg
 from minisession.errors import MinisessionError, SaveOutcomeUnknown, StoreUnavailable
@@ -25,21 +25,30 @@ def settle(ledger: Ledger, flight: Flight, outcomes: Sequence[Outcome]) -> None:
     """Note the store's answers, one for each change of the flight, which has landed then.
 
     The first Gone voids the rest: what comes after it was meant for a session that others had
-    ended or moved on before these writes. A session that others destroyed first is destroyed.
+    ended or moved on before these writes. A session that this exchange has destroyed meanwhile is
+    destroyed, whoever was first. A closed session stays as it is.
     """
     with ledger.lock:
         ledger.flight, flight.landed = None, True
+        if ledger.state is State.CLOSED:
+            flight.gone = any(isinstance(outcome, Gone) for outcome in outcomes)
+            flight.error = next((o for o in outcomes if isinstance(o, MinisessionError)), None)
+            return
+        kept: list[Segment] = []
         for leg, outcome in zip(flight.legs, outcomes, strict=True):
             if isinstance(outcome, Committed):
                 _landed(ledger, leg, outcome)
             elif not isinstance(outcome, Gone):
                 flight.error = flight.error or outcome
-                _missed(ledger, leg, outcome)
+                kept += _missed(ledger, leg, outcome)
                 flight.refused = ledger.refused
-            elif outcome.replaced or not isinstance(leg.change, Destroy):
+            elif outcome.replaced or not leg.segment.life.ended:
                 flight.gone = True
-                ledger.void()
+                ledger.void(leg.segment.life)
                 return
+            else:
+                flight.gone = leg.proposal
+        ledger.journal.restore(kept)
 
 
 def _landed(ledger: Ledger, leg: Leg, outcome: Committed) -> None:
@@ -51,6 +60,8 @@ def _landed(ledger: Ledger, leg: Leg, outcome: Committed) -> None:
     life.epoch, life.expires = expected, leg.change.expires
     if leg.change.cookie_until is not None:
         life.cookie_until = leg.change.cookie_until
+    if segment.principal is not None:
+        life.principal = segment.principal or None
     if life is not ledger.life:
         return
     apply(segment, ledger.stored)
@@ -68,22 +79,22 @@ def _show_proposed(ledger: Ledger, items: Mapping[str, bytes | None]) -> None:
             ledger.view.put_encoded(key, data)
 
 
-def _missed(ledger: Ledger, leg: Leg, error: MinisessionError) -> None:
-    """Keep, forget or doubt what the store did not commit, as `error` calls for."""
+def _missed(ledger: Ledger, leg: Leg, error: MinisessionError) -> list[Segment]:
+    """Return what to keep of what the store did not commit; forget or doubt the rest."""
     life, kind = leg.segment.life, leg.segment.kind
     if isinstance(error, SaveOutcomeUnknown):
         _doubt(ledger, leg, error)
-        return
+        return []
     if kind is Kind.CREATE:
         life.stored = False
     if leg.proposal or (life.ended and kind is not Kind.DESTROY):
-        return
+        return []
     if isinstance(error, StoreUnavailable):
-        ledger.journal.restore(leg.parts)
-        return
+        return leg.parts
     ledger.refused = error
     if life is ledger.life:
         _forget(ledger, leg)
+    return []
 
 
 def _doubt(ledger: Ledger, leg: Leg, error: SaveOutcomeUnknown) -> None:
@@ -91,10 +102,7 @@ def _doubt(ledger: Ledger, leg: Leg, error: SaveOutcomeUnknown) -> None:
     if leg.segment.life is not ledger.life:
         ledger.refused = error
         return
-    ledger.state = State.UNKNOWN
-    if leg.segment.kind in ISSUING:
-        ledger.issued = True
-        ledger.replaced_secret = leg.segment.replaced_secret
+    ledger.state, ledger.doubt = State.UNKNOWN, leg.segment
 
 
 def _forget(ledger: Ledger, leg: Leg) -> None:

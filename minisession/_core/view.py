@@ -91,6 +91,9 @@ class View:
         changes: dict[str, bytes] = {}
         first_error: UsageError | None = None
         for key in tuple(self.exposed):
+            if key not in self.values:  # a thread read it at the moment when another dropped it
+                self.exposed.discard(key)
+                continue
             try:
                 data = self._encode_again(key)
                 if data is not None:
