@@ -7,7 +7,7 @@ Child tasks, `anyio.to_thread` and background tasks inherit it with their contex
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, NoReturn, cast
@@ -61,11 +61,26 @@ def _no_active_session() -> NoReturn:
 
 
 class _CurrentSession:
-    """Forwards everything to the session of the current request; holds nothing itself."""
+    """Forwards everything to the session of the current request; holds nothing itself.
+
+    Everywhere it is what it is declared to be: `isinstance(session, Session)` is true. A name that
+    no session has is missing outside of requests too, so that tools which look at everything in a
+    module (doctest, `unittest.mock.patch`) meet no error that they do not know.
+    """
 
     __slots__ = ()
+    __reversed__ = None  # as `Mapping` says; else `reversed` would try __len__ and numbers
+
+    @property  # type: ignore[misc]  # `object` lets it be assigned
+    def __class__(self) -> type[Session]:  # type: ignore[override]
+        return Session
+
+    def __dir__(self) -> list[str]:
+        return dir(Session)
 
     def __getattr__(self, name: str) -> Any:
+        if not hasattr(Session, name):
+            raise AttributeError(f"'Session' object has no attribute {name!r}", name=name, obj=self)
         return getattr(current(), name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -103,6 +118,9 @@ class _CurrentSession:
         """Return the value of `key`, or `default`; written out because it is called most."""
         return current().get(key, default)
 
+
+# `match session: case {"user": user}` asks the type itself, not its __class__.
+MutableMapping.register(_CurrentSession)  # pyright: ignore[reportAttributeAccessIssue]
 
 session: Session = cast(Session, _CurrentSession())
 """The session of the current request, as a dict. See `Session` for what it can do."""
