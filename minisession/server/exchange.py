@@ -121,17 +121,15 @@ class Exchange:
             while (message := self._receive_nowait()) is None:
                 await self._wait()
         except RequestRefused as refusal:
-            await self._refuse(refusal)
-        except ClientDisconnected:
-            pass
-        else:
-            return message
-        return {"type": DISCONNECT}
+            if not self._cycle.is_over:
+                await self._refuse(refusal)
+            return {"type": DISCONNECT}
+        return message
 
     def _receive_nowait(self) -> Message | None:
+        if self._is_over or self._connection.is_gone:
+            return {"type": DISCONNECT}
         while (message := self._cycle.receive_nowait()) is None:
-            if self._connection.is_gone:
-                return {"type": DISCONNECT}
             if self._is_full() or not self._connection.read_nowait():
                 return None
         return message
@@ -142,7 +140,8 @@ class Exchange:
     async def _wait(self) -> None:
         """Wait until `receive` may have more to say: bytes, or the end of the response."""
         if self._cycle.wants_continue:
-            await self._connection.write(self._cycle.send_continue())
+            with contextlib.suppress(ClientDisconnected):
+                await self._connection.write(self._cycle.send_continue())
         with anyio.CancelScope() as scope:
             self._receivers.add(scope)
             try:
@@ -154,8 +153,6 @@ class Exchange:
                 self._receivers.discard(scope)
 
     async def _refuse(self, refusal: RequestRefused) -> None:
-        if self._cycle.is_over:
-            return
         logger.info("refused with %d: %s", refusal.status, refusal)
         data = self._cycle.refuse(refusal.status)
         with contextlib.suppress(ClientDisconnected):
@@ -195,7 +192,7 @@ class Exchange:
         if self._is_over:
             return
         self._is_over = True
-        for scope in self._receivers:
+        for scope in tuple(self._receivers):
             scope.cancel()
         self._on_over(self._cycle)
 

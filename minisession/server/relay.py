@@ -13,6 +13,7 @@ request. It costs more, and turns a client's reset into an exception group.)
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from functools import partial
 from time import monotonic
 
@@ -30,17 +31,27 @@ LINGER = 2.0
 async def turn(service: Service, connection: Connection) -> None:
     """Wait for one request and answer it; close the connection if none comes."""
     try:
-        request = await _next_request(service, connection)
+        with _owning(service, connection):
+            request = await _next_request(service, connection)
     except RequestRefused as refusal:
         await _refuse(service, connection, refusal)
         return
-    except BaseException:
-        service.release(connection)
-        raise
     if request is None:
         service.release(connection)
         return
     await Exchange(service, connection, request, partial(_pass_on, service, connection)).run()
+
+
+@contextlib.contextmanager
+def _owning(service: Service, connection: Connection) -> Iterator[None]:
+    """Close the connection if its owner is cancelled."""
+    try:
+        yield
+    except RequestRefused:
+        raise
+    except BaseException:
+        service.release(connection)
+        raise
 
 
 async def _next_request(service: Service, connection: Connection) -> Request | None:
@@ -68,14 +79,10 @@ async def _next_request(service: Service, connection: Connection) -> Request | N
 
 async def _refuse(service: Service, connection: Connection, refusal: RequestRefused) -> None:
     """Answer what is no request; a client that sent nothing at all is not answered."""
-    try:
-        if not connection.is_idle:
-            logger.info("refused with %d: %s", refusal.status, refusal)
-            with contextlib.suppress(ClientDisconnected):
-                await connection.write(error_response(refusal.status, service.date()))
-    except BaseException:
-        service.release(connection)
-        raise
+    if not connection.is_idle:
+        logger.info("refused with %d: %s", refusal.status, refusal)
+        with _owning(service, connection), contextlib.suppress(ClientDisconnected):
+            await connection.write(error_response(refusal.status, service.date()))
     await _end(service, connection)
 
 
@@ -93,11 +100,8 @@ def _pass_on(service: Service, connection: Connection, cycle: Cycle) -> None:
 
 async def _go_on(service: Service, connection: Connection) -> None:
     """Drop what the app did not read of its request, then take the next turn."""
-    try:
+    with _owning(service, connection):
         is_reusable = await _drop_body(service, connection)
-    except BaseException:
-        service.release(connection)
-        raise
     if not is_reusable:
         await _end(service, connection)
         return
@@ -124,6 +128,8 @@ async def _drop_body(service: Service, connection: Connection) -> bool:
 async def _end(service: Service, connection: Connection) -> None:
     """Close the connection so that the last response arrives."""
     try:
+        with contextlib.suppress(ClientDisconnected):
+            await connection.flush()
         await connection.linger(LINGER)
     finally:
         service.release(connection)

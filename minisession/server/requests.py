@@ -8,7 +8,7 @@ know about ASGI, sockets and time.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import h11
 
@@ -101,9 +101,7 @@ class RequestReader:
         check_lines(head)
         check_framing(head)
         self.http.receive_data(head)
-        event = self._next_event()
-        if not isinstance(event, h11.Request):  # a head that is complete is a Request or an error
-            raise RequestRefused(400, "invalid request head")
+        event = cast(h11.Request, self._next_event())  # a complete head is that or an error
         self._expect_body(event)
         return self._check_request(event)
 

@@ -15,8 +15,6 @@ from anyio.abc import SocketStream
 from minisession.server.config import ServerConfig
 from minisession.server.main import serve
 
-Message = dict[str, Any]
-
 OK_HEAD = {
     "type": "http.response.start",
     "status": 200,
@@ -27,14 +25,14 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ndate: now\r\n\r\nok"
 
 async def read_body(receive: Any) -> bytes | None:
     """The whole body, None if the client went before its end."""
-    body = b""
+    body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
         body += message["body"]
         if not message["more_body"]:
-            return body
+            return bytes(body)
 
 
 async def reply(send: Any, body: bytes, status: int = 200) -> None:

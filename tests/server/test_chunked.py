@@ -28,7 +28,7 @@ def decode(pieces: Sequence[bytes]) -> tuple[bytes, bytes, bool]:
         (b"3\r\nabc\r\nA\r\n0123456789\r\n000\r\n\r\n", b"abc0123456789"),
         (b"a\r\n0123456789\r\n0\r\n\r\n", b"0123456789"),
         (b"0000000000000001\r\nx\r\n0\r\n\r\n", b"x"),
-        (b"1;a\r\nx\r\n0;b=c;d=\"e;\\\"f\"\r\n\r\n", b"x"),
+        (b'1;a\r\nx\r\n0;b=c;d="e;\\"f"\r\n\r\n', b"x"),
         (b"1 ; a = b\r\nx\r\n0\r\n\r\n", b"x"),
         (b"1\r\n\r\r\n0\r\n\r\n", b"\r"),
         (b"1\r\nx\r\n0\r\nA: 1\r\nB:\xff\r\n\r\n", b"x"),
@@ -43,7 +43,9 @@ def test_what_follows_the_body_stays_in_the_buffer() -> None:
     assert decode([b"1\r\nx\r\n0\r\n\r\nGET /"]) == (b"x", b"GET /", True)
 
 
-@pytest.mark.parametrize("coded", [b"", b"1", b"1\r", b"1\r\n", b"1\r\nx\r", b"0\r\n", b"0\r\nA: 1"])
+@pytest.mark.parametrize(
+    "coded", [b"", b"1", b"1\r", b"1\r\n", b"1\r\nx\r", b"0\r\n", b"0\r\nA: 1"]
+)
 def test_an_incomplete_body_waits_for_more(coded: bytes) -> None:
     assert not decode([coded])[2]
 

@@ -77,6 +77,16 @@ async def test_each_request_is_a_task_of_its_own() -> None:
     assert len(set(tasks)) == 2
 
 
+async def test_an_exchange_shows_its_state() -> None:
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await reply(send, repr(send.__self__).encode())
+
+    async with client_of(app) as client:
+        await client.send(get())
+        assert await client.read_until(b">>")
+
+
 async def test_the_scope_is_asgi_to_the_letter() -> None:
     scopes: list[Any] = []
 
@@ -200,7 +210,9 @@ async def test_a_background_task_of_the_app_delays_nobody() -> None:
         assert await client.read(len(expected)) == expected
 
 
-@pytest.mark.parametrize("error", [RuntimeError("secret"), ExceptionGroup("g", [OSError("secret")])])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("secret"), ExceptionGroup("g", [OSError("secret")])]
+)
 async def test_an_error_before_the_start_is_a_500_without_details(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -327,6 +339,8 @@ class Waiter:
                 await send({"type": "http.response.body", "body": BIG, "more_body": True})
         except OSError as error:
             self.errors.append(type(error))
+        with pytest.raises(OSError, match="gone"):
+            await send({"type": "http.response.body", "body": b"", "more_body": True})
         self.messages.append((await receive())["type"])
         self.finished.set()
 

@@ -110,7 +110,18 @@ def test_transfer_encoding_is_refused_from_http_1_0() -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["", "a", "a:", "a:80", "a.b-c_d~e", "192.0.2.1:65535", "[::1]", "[::1]:8080", "a%20b", "a:080"],
+    [
+        "",
+        "a",
+        "a:",
+        "a:80",
+        "a.b-c_d~e",
+        "192.0.2.1:65535",
+        "[::1]",
+        "[::1]:8080",
+        "a%20b",
+        "a:080",
+    ],
 )
 def test_a_valid_host_is_accepted(host: str) -> None:
     assert status_of(check_host, host.encode()) is None
@@ -119,7 +130,20 @@ def test_a_valid_host_is_accepted(host: str) -> None:
 @pytest.mark.parametrize(
     "host",
     [
-        *("a b", "a@b", "a/b", "a?b", "a#b", "a\\b", "a,b", "<a>", "a%2", "a:b", "a:1:2", "a:65536"),
+        *(
+            "a b",
+            "a@b",
+            "a/b",
+            "a?b",
+            "a#b",
+            "a\\b",
+            "a,b",
+            "<a>",
+            "a%2",
+            "a:b",
+            "a:1:2",
+            "a:65536",
+        ),
         *("a:" + "9" * 5000, "[::1", "[::1]x", "[]", "[1]", "[::1%eth0]", "[v1.x]", "é", "::1"),
     ],
 )

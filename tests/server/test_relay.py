@@ -1,0 +1,225 @@
+"""What happens on a connection when its time is up, and when the machine runs out of something."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Any
+
+import anyio
+import pytest
+
+from minisession.server import listener
+from minisession.server.config import ServerConfig
+from minisession.server.connection import Connection
+from minisession.server.errors import ClientDisconnected
+from minisession.server.transport import Transport
+from tests.server.kit import (
+    answer,
+    client_of,
+    connect,
+    echo,
+    get,
+    http_app,
+    read_body,
+    reply,
+    request,
+    serving,
+)
+
+pytestmark = pytest.mark.anyio
+
+SOON = 0.1
+
+
+async def test_a_client_that_never_sends_a_byte_is_closed_without_a_word() -> None:
+    async with client_of(echo, keep_alive_timeout=SOON) as client:
+        assert await client.read_all() == b""
+
+
+async def test_an_idle_connection_is_closed_without_a_word() -> None:
+    async with client_of(echo, keep_alive_timeout=SOON) as client:
+        await client.send(get("/x"))
+
+        assert await client.read_all() == answer(b"/x ")
+
+
+async def test_the_time_for_a_head_is_absolute_and_answered_with_408() -> None:
+    async with client_of(echo, head_timeout=SOON) as client, anyio.create_task_group() as tasks:
+        tasks.start_soon(drip, client)
+        written = await client.read_all()
+        tasks.cancel_scope.cancel()
+
+    assert written.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+
+
+async def drip(client: Any) -> None:
+    """Send the head of a request without an end, byte by byte, as long as the server listens."""
+    try:
+        await client.send(b"GET / HTTP/1.1\r\nX: ")
+        while True:
+            await client.send(b"x")
+            await anyio.sleep(SOON / 20)
+    except anyio.BrokenResourceError:
+        return
+
+
+async def test_a_body_that_does_not_come_is_answered_with_408() -> None:
+    async with client_of(echo, body_timeout=SOON) as client:
+        await client.send(request("POST", "/", "Content-Length: 5", body=b"hell"))
+
+        assert (await client.read_all()).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+
+
+async def test_a_body_that_nobody_reads_and_that_does_not_come_ends_the_connection() -> None:
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await reply(send, b"early")
+
+    async with client_of(app, body_timeout=SOON) as client:
+        await client.send(request("POST", "/", "Content-Length: 5", body=b"hell"))
+
+        assert await client.read_all() == answer(b"early")
+
+
+async def test_an_app_may_take_longer_than_any_time_out_of_the_client() -> None:
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await read_body(receive)
+        await anyio.sleep(4 * SOON)
+        await reply(send, b"slow")
+
+    short = dict.fromkeys(["keep_alive_timeout", "head_timeout", "body_timeout"], SOON)
+    async with client_of(app, **short) as client:
+        await client.send(get())
+
+        assert await client.read_all() == answer(b"slow")
+
+
+async def test_a_client_that_stops_in_the_middle_of_a_head_is_closed_without_a_word() -> None:
+    async with client_of(echo) as client:
+        await client.send(b"GET / HT")
+        await client.stream.send_eof()
+
+        assert await client.read_all() == b""
+
+
+async def test_a_closing_connection_waits_for_the_client_but_not_forever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("minisession.server.relay.LINGER", SOON)
+    async with client_of(echo, keep_alive_timeout=SOON) as client:
+        await client.send(get("/x", "Connection: close"))
+        assert (await client.read_all()).endswith(b"/x ")
+
+        await drip(client)
+
+
+async def test_resets_at_any_moment_leave_the_server_alive() -> None:
+    async with serving(echo) as address:
+        for raw in (b"", b"GET", get(), request("POST", "/", "Content-Length: 9", body=b"x")):
+            await anyio.to_thread.run_sync(send_and_reset, address, raw)
+        async with await connect(address) as client:
+            await client.send(get("/alive"))
+            assert await client.read(len(answer(b"/alive "))) == answer(b"/alive ")
+
+
+def send_and_reset(address: tuple[str, int], raw: bytes) -> None:
+    with socket.create_connection(address) as client:
+        client.sendall(raw)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+
+class Exhausted:
+    """A listening socket that cannot accept once, as when descriptors run out."""
+
+    def __init__(self, real: socket.socket, error: int) -> None:
+        self.real = real
+        self.errors = [error]
+
+    def fileno(self) -> int:
+        return self.real.fileno()
+
+    def accept(self) -> Any:
+        if self.errors:
+            raise OSError(self.errors.pop(), "cannot accept")
+        return self.real.accept()
+
+
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.ECONNABORTED])
+async def test_a_server_that_cannot_accept_tries_again(
+    error: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(listener, "ACCEPT_PAUSE", 0.01)
+    accept = listener.accept_forever
+    monkeypatch.setattr(
+        "minisession.server.main.accept_forever",
+        lambda service, real: accept(service, Exhausted(real, error)),  # type: ignore[arg-type]
+    )
+
+    async with client_of(echo) as client:
+        await client.send(get("/x"))
+        assert await client.read(len(answer(b"/x "))) == answer(b"/x ")
+
+    assert ("cannot accept connections now" in caplog.text) is (error == errno.EMFILE)
+
+
+async def test_an_unknown_error_of_a_listener_ends_the_server() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as real:
+        broken: Any = Exhausted(real, errno.EPERM)
+        with (
+            socket.create_connection(real.getsockname()),
+            pytest.raises(OSError, match="cannot accept"),
+        ):
+            await listener.accept_forever(Any, broken)  # type: ignore[arg-type]
+
+
+async def test_a_socket_that_is_of_no_use_is_closed() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        listener._start(None, ours, ("", 0))  # type: ignore[arg-type]
+
+        assert theirs.recv(1) == b""
+
+
+async def test_a_full_kernel_takes_nothing_and_a_closed_one_refuses() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    transport = Transport(ours)
+    with theirs:
+        while transport.send_nowait(memoryview(b"x" * 100_000)):
+            pass
+
+        assert transport.send_nowait(memoryview(b"x")) == 0
+    transport.close()
+
+
+async def test_a_server_that_is_cancelled_while_it_drops_a_body_closes_the_connection() -> None:
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await reply(send, b"early")
+
+    async with serving(app) as address:
+        client = await connect(address)
+        await client.send(request("POST", "/", "Content-Length: 5"))
+        await client.read(len(answer(b"early")))
+        await anyio.wait_all_tasks_blocked()
+
+    assert await client.read_all() == b""
+    await client.stream.aclose()
+
+
+async def test_a_connection_shows_its_state_and_reports_a_client_that_is_gone() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    connection = Connection(ServerConfig(), Transport(ours), ("1.2.3.4", 5), None)
+    assert repr(connection) == "<Connection from ('1.2.3.4', 5), busy>"
+
+    connection.is_idle = True
+    assert "idle" in repr(connection)
+    theirs.close()
+    with pytest.raises(ClientDisconnected):
+        await connection.write(b"x")
+
+    assert "gone" in repr(connection)
+    connection.reset()
