@@ -27,7 +27,10 @@ CERTAINLY_NOT_STORED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL)
 
 
 class SQLiteBatches:
-    """Applies each batch in one transaction; if that fails, each of its changes in its own.
+    """Applies each batch in one transaction; if that fails, each half of it in its own.
+
+    Halving finds the change that cannot be stored, and costs its neighbours little. A database that
+    is locked or cannot be opened is asked once or twice for a batch, not once for each change.
 
     Args:
         path: of the database.
@@ -50,7 +53,8 @@ class SQLiteBatches:
         except Exception as error:  # noqa: BLE001  # about one: the others must not suffer
             if len(jobs) == 1:
                 return [self._refusal(jobs[0], error)]
-            return [answer for job in jobs for answer in self.apply([job])]
+            half = len(jobs) // 2
+            return self.apply(jobs[:half]) + self.apply(jobs[half:])
 
     def close(self) -> None:
         """Copy the log into the database, empty it, and close."""
@@ -58,23 +62,33 @@ class SQLiteBatches:
         if self._connection is None:
             return
         with contextlib.suppress(sqlite3.Error):  # the log stays, and is as durable as before
-            self._connection.execute(f"PRAGMA busy_timeout = {0}")
+            self._connection.execute("PRAGMA busy_timeout = 0")
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._drop()
 
     def _in_one_transaction(self, jobs: Sequence[Job]) -> list[Answer]:
-        connection = self._open()
+        connection = self._begin()
         try:
-            # IMMEDIATE: a reading transaction that begins to write fails at once, whatever the
-            # busy time-out, if somebody else has written meanwhile.
-            connection.execute("BEGIN IMMEDIATE")
             answers = [apply(connection, job.request, job.now) for job in jobs]
             self._commit(connection)
-        except BaseException as error:
-            self._roll_back(error)
+        except BaseException:
+            self._drop()  # which rolls back
             raise
         self._after_commit(connection)
         return answers
+
+    def _begin(self) -> sqlite3.Connection:
+        """Begin a transaction. IMMEDIATE: one that reads first and is upgraded later fails at once,
+        whatever the busy time-out, if somebody else has written meanwhile.
+        """
+        connection = self._open()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            if not is_busy(error):
+                self._drop()
+            raise explain(error, self._path) from error
+        return connection
 
     def _commit(self, connection: sqlite3.Connection) -> None:
         try:
@@ -84,17 +98,6 @@ class SQLiteBatches:
                 raise
             reason = explain(error, self._path)
             raise SaveOutcomeUnknown(f"{reason}; it is not known what was stored") from error
-
-    def _roll_back(self, error: BaseException) -> None:
-        """Leave nothing of the transaction, and keep the connection only if it is sound."""
-        connection = self._connection
-        is_sound = not isinstance(error, sqlite3.DatabaseError | StoreError) or (
-            isinstance(error, sqlite3.DatabaseError) and _leaves_connection_sound(error)
-        )
-        if connection is None or not is_sound:
-            self._drop()
-        elif connection.in_transaction:
-            connection.execute("ROLLBACK")
 
     def _refusal(self, job: Job, error: Exception) -> StoreError:
         """Return the answer to a job that failed alone. Its message shows no value."""
@@ -132,18 +135,6 @@ class SQLiteBatches:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-
-def _leaves_connection_sound(error: sqlite3.DatabaseError) -> bool:
-    """Tell whether an error is about a statement or a lock, not about file or connection."""
-    unsound = (
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_NOTADB,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_CANTOPEN,
-    )
-    return is_busy(error) or code_of(error) not in unsound
 
 
 def _identity_of(path: str) -> tuple[int, int] | None:
