@@ -9,6 +9,7 @@ names.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from minisession._codec import decode, decode_many, encode
@@ -21,8 +22,8 @@ CONTAINERS = frozenset({list, dict, set, tuple})
 
 
 def path_of(key: str) -> str:
-    """Return how error messages name a key."""
-    return f"session[{key!r}]"
+    """Return how error messages name a key: as the codec names those inside of its value."""
+    return f"session[{json.dumps(key)}]"
 
 
 class View:

@@ -121,7 +121,7 @@ def test_too_large_names_the_key_both_sizes_and_the_way_out_but_no_value() -> No
         View().require_room("photo", b'"secret bytes"', 10)
 
     message = str(refusal.value)
-    assert "session['photo']" in message
+    assert 'session["photo"]' in message
     assert "19 bytes" in message
     assert "max_size=10" in message
     assert "Keep large things elsewhere" in message
@@ -199,7 +199,7 @@ def test_a_change_inside_that_cannot_be_stored_is_undone_and_the_others_are_note
 
     assert changes == {"good": b"[1,2]"}
     assert isinstance(error, UnstorableValue)
-    assert "session['bad'][1]" in str(error)
+    assert 'session["bad"][1]' in str(error)
     assert view.values == {"good": [1, 2], "bad": [1]}
     assert view.size == weight(view)
 
