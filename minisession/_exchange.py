@@ -144,7 +144,7 @@ class Exchange:
             if not ledger.touched:
                 return
             if ledger.unsaved:
-                await self.hand_over()
+                await self._manager.finish(ledger, issuing=False)
             if ledger.abandon(everything=False):
                 log.warning("a session was started or renewed, and no response could carry its id")
             if self._untouched_headers is not None:
@@ -160,8 +160,9 @@ class Exchange:
     async def fail(self) -> None:
         """After an exception: store or drop what was written, and close the session object."""
         try:
-            await self.rescue()
-            await self._manager.touch(self.ledger)
+            if self.ledger.touched:
+                await self.rescue()
+                await self._manager.touch(self.ledger)
         finally:
             self.ledger.close()
 

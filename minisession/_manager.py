@@ -192,7 +192,7 @@ class SessionManager:
             await self.rescue(ledger)
             raise
         else:
-            await self.settle_up(ledger, issuing=True)
+            await self.finish(ledger, issuing=True)
             if ledger.lost_writes:
                 raise _gone(ledger)
         finally:
@@ -354,6 +354,14 @@ class SessionManager:
             raise refused.with_traceback(None)
         if ledger.state is State.UNKNOWN:
             raise ledger.unknown()
+
+    async def finish(self, ledger: Ledger, *, issuing: bool) -> None:
+        """Settle up for the last time: a value that is refused costs the others nothing."""
+        try:
+            await self.settle_up(ledger, issuing=issuing)
+        except UsageError:
+            await self.rescue(ledger)
+            raise
 
     async def _quiet(self, ledger: Ledger) -> Flight | None:
         """Wait until nothing of this session is in flight; each flight has a deadline.

@@ -105,7 +105,7 @@ class SessionMiddleware:
             await exchange.fail()
             raise
         else:
-            await exchange.end()
+            await connection.end()
 
 
 class _Connection(ABC):
@@ -147,16 +147,21 @@ class _Connection(ABC):
         try:
             if self._started or self._replaced:
                 return False
-            if ledger.load_failure is not None:
-                log.error("answering 503: %s", ledger.load_failure, exc_info=error)
+            failure = ledger.load_failure or error
+            if isinstance(failure, StoreError):
+                log.error("answering 503: %s", failure, exc_info=error)
                 await self._refuse()
-                return error is ledger.load_failure
+                return error is failure
             if ledger.issued:
                 await self._exchange.rescue()
                 await self._answer_for_app()
             return False
         finally:
             await self._exchange.fail()
+
+    async def end(self) -> None:
+        """After the application has returned: store what is left, or has been refused already."""
+        await (self._exchange.fail() if self._replaced else self._exchange.end())
 
     @abstractmethod
     async def _refuse(self) -> None:

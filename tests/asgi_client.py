@@ -1,4 +1,4 @@
-"""An ASGI client without a network: it speaks the server's half of the protocol, message by message.
+"""An ASGI client without a network: the server's half of the protocol, message by message.
 
 It owns what a server owns (scope, receive, send) and what a browser owns (its cookie). Nothing is
 buffered, translated or repaired on the way, so that a test sees exactly what the middleware sent.
@@ -6,7 +6,7 @@ buffered, translated or repaired on the way, so that a test sees exactly what th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +17,7 @@ Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 COOKIE = "__Host-MINISESSID"
@@ -138,7 +138,7 @@ async def respond(
 
 
 def routed(**handlers: Handler) -> ASGIApp:
-    """Return an app that gives "/name" to the handler of that name, and lives without a lifespan."""
+    """Return an app that gives "/name" to the handler of that name; its lifespan does nothing."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -165,7 +165,7 @@ async def running(app: ASGIApp) -> AsyncIterator[None]:
     outbox, from_app = anyio.create_memory_object_stream[Message](1)
     scope: Scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
     async with to_app, inbox, outbox, from_app, anyio.create_task_group() as tasks:
-        tasks.start_soon(app, scope, inbox.receive, outbox.send)
+        tasks.start_soon(lambda: app(scope, inbox.receive, outbox.send))
         await to_app.send({"type": "lifespan.startup"})
         assert (await from_app.receive())["type"] == "lifespan.startup.complete"
         yield

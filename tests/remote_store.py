@@ -7,7 +7,7 @@ what makes interleavings that a store in memory never shows.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import Enum
 from types import TracebackType
 from typing import Self
@@ -134,7 +134,7 @@ class RemoteStore:
         return await self.inner.purge(now, limit)
 
 
-_errors = {
+_errors: dict[Fault, Callable[[], Exception]] = {
     Fault.REFUSES: lambda: StoreUnavailable("the store is not there; nothing was stored"),
     Fault.UNSURE_BEFORE: lambda: SaveOutcomeUnknown("the connection broke"),
     Fault.UNSURE_AFTER: lambda: SaveOutcomeUnknown("the connection broke"),

@@ -487,8 +487,18 @@ class Ledger:
             life = self.life
             if self.state is not State.LIVE or life is None or self.journal.issuing is not None:
                 return
-            if self.issued or (self.touched and cookie_is_due(life, self.config, now)):
+            if self.issued or (self._is_kept_alive and cookie_is_due(life, self.config, now)):
                 self.journal.open_segment(life).renew_cookie = True
+
+    @property
+    def _is_kept_alive(self) -> bool:
+        """Whether this use counts as activity: only then may the session outlive its cookie.
+
+        What only looks, without counting as activity, must not write: a write counts.
+        """
+        life = self.life
+        written = bool(self.journal) or (life is not None and life.expires > life.cookie_until)
+        return written or (self.active and self.config.refresh_on_read)
 
     @property
     def cookie_order(self) -> CookieOrder:
