@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from minisession.asgi import SessionMiddleware
 from minisession.config import SessionConfig
@@ -70,7 +70,8 @@ def demo(options: argparse.Namespace) -> None:
         _announce(addresses)
         _say(_where(options.store))
         _say("Stop with Ctrl-C.")
-        if not options.no_browser and _has_somebody_watching():
+        is_welcome = is_browser_welcome(os.environ, is_terminal=_is_on_terminal())
+        if is_welcome and not options.no_browser:
             _open_browser(url_of(_reachable(addresses[0])))
 
     _run(app, options, on_start)
@@ -99,20 +100,11 @@ def _run(
         config = ServerConfig(**server_fields(options))
     except ValueError as error:
         raise ConfigError(str(error).removeprefix("ServerConfig.")) from None
-    has_started = False
-
-    def started(addresses: Sequence[Address]) -> None:
-        nonlocal has_started
-        has_started = True
-        on_start(addresses)
-
     try:
-        run(app, config, options.backend, on_start=started)
+        run(app, config, options.backend, on_start=on_start)
     except LifespanFailed as error:
         raise CannotServe(str(error)) from None
     except OSError as error:
-        if has_started:
-            raise
         raise CannotServe(_cannot_listen(error, config.host, config.port)) from None
 
 
@@ -157,13 +149,17 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _has_somebody_watching() -> bool:
-    """Whether a browser would be welcome: a terminal with a person and a screen."""
-    has_screen = sys.platform == "darwin" or any(
-        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
-    )
-    is_interactive = sys.stdin.isatty() and sys.stdout.isatty()
-    return has_screen and is_interactive and not os.environ.get("CI")
+def is_browser_welcome(environ: Mapping[str, str], *, is_terminal: bool) -> bool:
+    """Whether somebody sits there, with a screen: on a terminal without one, and in CI, none is.
+
+    Where there is no screen, `webbrowser` would take over the terminal with a text browser.
+    """
+    has_screen = sys.platform == "darwin" or any(map(environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+    return is_terminal and has_screen and not environ.get("CI")
+
+
+def _is_on_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _open_browser(url: str) -> None:

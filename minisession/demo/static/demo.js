@@ -35,7 +35,8 @@ const refresh = async () => {
   const text = await checked(await fetch("/")).text();
   const fresh = new DOMParser().parseFromString(text, "text/html");
   for (const old of document.querySelectorAll("[data-live]")) {
-    old.replaceWith(document.importNode(fresh.getElementById(old.id), true));
+    // Only what is inside: a screen reader listens to the element itself.
+    old.replaceChildren(...document.importNode(fresh.getElementById(old.id), true).childNodes);
   }
   showLocalTimes();
 };
@@ -53,7 +54,8 @@ const showLocalTimes = () => {
 const experiment = (id, output, run) => {
   const button = byId(id);
   button.addEventListener("click", async () => {
-    button.disabled = true;
+    if (button.ariaDisabled === "true") return;
+    button.ariaDisabled = "true"; // not `disabled`, which would take the focus away
     try {
       await run(byId(output));
       await refresh();
@@ -62,7 +64,7 @@ const experiment = (id, output, run) => {
       const reason = error instanceof TypeError ? "the server does not answer" : error.message;
       say(byId(output), [`This could not be finished: ${reason}.`], false);
     } finally {
-      button.disabled = false;
+      button.ariaDisabled = "false";
     }
   });
 };
@@ -88,8 +90,8 @@ experiment("fire", "verdict", async (verdict) => {
   };
   await Promise.all(
     cells.flatMap((_, number) => [
-      fire("/burst/increment", number, "a"),
-      fire("/burst/mark", number, "b"),
+      fire("/burst/increment", number, "counted"),
+      fire("/burst/mark", number, "marked"),
     ]),
   );
   const seconds = ((performance.now() - begun) / 1000).toFixed(1);
