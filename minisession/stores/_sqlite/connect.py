@@ -21,6 +21,8 @@ BUSY_TIMEOUT = 4.0
 """Seconds to wait for other processes: below the 5 s of `save_timeout`, so that the store's own
 error, which says what to do, comes before the deadline's, which cannot."""
 
+WAL = "PRAGMA journal_mode = WAL"
+
 _creating = threading.Lock()
 
 
@@ -110,7 +112,7 @@ def _use_wal(connection: sqlite3.Connection, path: str) -> None:
     deadline = time.monotonic() + BUSY_TIMEOUT
     while True:
         try:
-            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            (mode,) = connection.execute(WAL).fetchone()
         except sqlite3.OperationalError as error:
             if not is_busy(error) or time.monotonic() > deadline:
                 raise

@@ -47,7 +47,9 @@ STATEMENTS = [statement for statement in SCHEMA.split(";\n") if statement.strip(
 
 HASH_LENGTH = 32  # bytes of a SHA-256
 
-SOUND = (
-    f"length(secret) = {HASH_LENGTH} AND ifnull(length(previous), {HASH_LENGTH}) = {HASH_LENGTH}"
-)
-"""What the columns of an undamaged row fulfil, as far as a single condition can tell."""
+SOUND = f"""
+    typeof(secret) = 'blob' AND length(secret) = {HASH_LENGTH}
+    AND (previous IS NULL OR typeof(previous) = 'blob' AND length(previous) = {HASH_LENGTH})
+    AND typeof(expires) = 'real' AND epoch >= 0
+"""
+"""What an undamaged row fulfils, as far as a condition can tell: rows.py looks more closely."""
