@@ -1,0 +1,130 @@
+"""Several processes on one file: nobody undoes what another wrote, and all may come first."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import anyio
+import pytest
+
+from minisession.stores.sqlite import SQLiteStore
+
+from .kit import born, items
+
+PROCESSES = 4
+TASKS = 5
+STEPS = 10
+
+# Waits until all processes are there, and then does its work as fast as it can.
+PREAMBLE = f"""
+import sys, anyio
+from dataclasses import replace
+from minisession.abc import Committed, Expect
+from minisession.errors import Conflict
+from minisession.stores.sqlite import SQLiteStore
+from tests.stores.kit import NOW, birth, born, commit, items, write
+
+path, me, backend = sys.argv[1:]
+store = SQLiteStore(path)
+print("ready", flush=True)
+sys.stdin.readline()
+
+async def main():
+    async with store, anyio.create_task_group() as group:
+        for task in range({TASKS}):
+            group.start_soon(work, f"{{me}}-{{task}}")
+
+"""
+INCREMENT = f"""
+async def increment():
+    outcome = None
+    current = (await items(store)).get("n")
+    while not isinstance(outcome, Committed):
+        change = write(items={{"n": b"%d" % (int(current or 0) + 1)}})
+        outcome = await commit(store, replace(change, expect=Expect("n", current)))
+        assert isinstance(outcome, Committed | Conflict), outcome
+        if isinstance(outcome, Conflict):
+            current = outcome.current
+
+async def work(name):
+    for _ in range({STEPS}):
+        await increment()
+
+anyio.run(main, backend=backend)
+"""
+DIFFERENT_KEYS = f"""
+async def work(name):
+    for step in range({STEPS}):
+        assert await commit(store, write(items={{f"{{name}} {{step}}": b"v"}})) == Committed(0)
+
+anyio.run(main, backend=backend)
+"""
+COME_FIRST = """
+async def work(name):
+    await born(store, name, k=b"v")
+    assert await items(store, name) == {"k": b"v"}
+
+anyio.run(main, backend=backend)
+"""
+
+
+def run_together(script: str, path: Path, backend: str) -> None:
+    """Run a script in several processes that begin at the same moment."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PREAMBLE + script, path, str(number), backend],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(PROCESSES)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+
+    errors = [process.communicate(timeout=60)[1] for process in processes]
+
+    assert errors == [""] * PROCESSES
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "sessions.db"
+
+
+@pytest.mark.anyio
+async def test_increments_of_four_processes_all_count(path: Path, anyio_backend: str) -> None:
+    async with SQLiteStore(path) as store:
+        await born(store, n=b"0")
+
+        await anyio.to_thread.run_sync(run_together, INCREMENT, path, anyio_backend)
+
+        assert await items(store) == {"n": b"%d" % (PROCESSES * TASKS * STEPS)}
+
+
+@pytest.mark.anyio
+async def test_writers_of_different_keys_in_four_processes_all_stay(
+    path: Path, anyio_backend: str
+) -> None:
+    async with SQLiteStore(path) as store:
+        await born(store)
+
+        await anyio.to_thread.run_sync(run_together, DIFFERENT_KEYS, path, anyio_backend)
+
+        assert len(await items(store) or {}) == PROCESSES * TASKS * STEPS
+
+
+@pytest.mark.anyio
+async def test_four_processes_may_all_be_the_first(path: Path, anyio_backend: str) -> None:
+    await anyio.to_thread.run_sync(run_together, COME_FIRST, path, anyio_backend)
+
+    async with SQLiteStore(path) as store:
+        assert len(await store.scan(0.0)) == PROCESSES * TASKS
