@@ -476,6 +476,8 @@ async def test_a_slow_reader_stops_the_app_and_is_cut_off(
 
 
 async def test_the_rest_of_a_send_that_was_cancelled_goes_out_first() -> None:
+    cancelled = anyio.Event()
+
     @http_app
     async def app(scope: Any, receive: Any, send: Any) -> None:
         headers = [(b"content-length", b"20000002"), (b"date", b"now")]
@@ -483,11 +485,12 @@ async def test_the_rest_of_a_send_that_was_cancelled_goes_out_first() -> None:
         with anyio.move_on_after(0.05):
             body = b"x" * 20_000_000
             await send({"type": "http.response.body", "body": body, "more_body": True})
+        cancelled.set()
         await send({"type": "http.response.body", "body": b"ok"})
 
     async with client_of(app) as client:
         await client.send(get())
-        await anyio.sleep(0.1)
+        await cancelled.wait()
         await client.read_until(b"\r\n\r\n")
         written = await client.read(20_000_002)
 
@@ -495,14 +498,17 @@ async def test_the_rest_of_a_send_that_was_cancelled_goes_out_first() -> None:
 
 
 async def test_the_rest_of_a_last_send_that_was_cancelled_still_goes_out() -> None:
+    cancelled = anyio.Event()
+
     @http_app
     async def app(scope: Any, receive: Any, send: Any) -> None:
         with anyio.move_on_after(0.05):
             await reply(send, b"x" * 20_000_000)
+        cancelled.set()
 
     async with client_of(app) as client:
         await client.send(get())
-        await anyio.sleep(0.1)
+        await cancelled.wait()
         await client.read_until(b"\r\n\r\n")
 
         assert await client.read(20_000_000) == b"x" * 20_000_000
