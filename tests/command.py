@@ -63,7 +63,7 @@ def finished(folder: Path, *arguments: str, **changes: str) -> subprocess.Comple
 
 @contextmanager
 def running(folder: Path, *arguments: str, **changes: str) -> Iterator[Running]:
-    """Start a command that serves on a port of its own choice, and kill what is left of it."""
+    """Start a command that serves; in the end stop it, if it still runs, in good order."""
     with (folder / "stderr.txt").open("a") as errors:
         process = subprocess.Popen(
             [*COMMAND, *arguments],
@@ -75,7 +75,10 @@ def running(folder: Path, *arguments: str, **changes: str) -> Iterator[Running]:
         )
     with process:
         try:
-            yield Running(_announced(process, folder), process)
+            server = Running(_announced(process, folder), process)
+            yield server
+            if process.poll() is None:
+                assert server.stop() == 0
         finally:
             process.kill()
 

@@ -15,11 +15,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from minisession.errors import ConfigError
-
 from .apps import AppNotFound
 from .options import add_server_options
-from .serving import CannotServe, demo, serve
+from .serving import CannotServe, WrongOption, demo, serve
 
 __all__ = ["main"]
 
@@ -39,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         options.run(options)
-    except (AppNotFound, ConfigError) as error:
+    except (AppNotFound, WrongOption) as error:
         return _fail(options.parser.prog, error, 2)
     except CannotServe as error:
         return _fail(options.parser.prog, error, 1)

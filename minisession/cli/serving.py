@@ -14,12 +14,12 @@ import os
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from minisession.asgi import SessionMiddleware
 from minisession.config import SessionConfig
 from minisession.demo import create_app
-from minisession.errors import ConfigError
 
 from .apps import ASGIApp, load_app
 from .options import server_fields
@@ -35,6 +35,10 @@ _ADVICE = {
 }
 
 
+class WrongOption(Exception):
+    """An option or an environment variable is not allowed; the message says what is."""
+
+
 class CannotServe(Exception):
     """The server cannot start; the message says why and what to do."""
 
@@ -44,14 +48,15 @@ def serve(options: argparse.Namespace) -> None:
 
     Raises:
         AppNotFound: there is no such application.
-        ConfigError: an option or an environment variable is not allowed.
+        WrongOption: an option or an environment variable is not allowed.
         CannotServe: the server cannot start.
     """
     _require_server(options.backend)
     app = load_app(options.app)
     _log_to_stderr()
     if options.store is not None:
-        app = SessionMiddleware(app, options.store, SessionConfig.from_env())
+        with _refusing_what_is_wrong():
+            app = SessionMiddleware(app, options.store, SessionConfig.from_env())
     _run(app, options, _announce)
 
 
@@ -59,12 +64,13 @@ def demo(options: argparse.Namespace) -> None:
     """Serve the demo until a signal stops it.
 
     Raises:
-        ConfigError: an option is not allowed.
+        WrongOption: an option is not allowed.
         CannotServe: the server cannot start.
     """
     _require_server(options.backend)
     _log_to_stderr()
-    app = create_app(options.store, options.backend)
+    with _refusing_what_is_wrong():
+        app = create_app(options.store, options.backend)
 
     def on_start(addresses: Sequence[Address]) -> None:
         _announce(addresses)
@@ -96,16 +102,23 @@ def _run(
     # Imported here because it needs h11: the rest of the command line does without.
     from minisession.server import LifespanFailed, ServerConfig, run  # noqa: PLC0415
 
-    try:
+    with _refusing_what_is_wrong():
         config = ServerConfig(**server_fields(options))
-    except ValueError as error:
-        raise ConfigError(str(error).removeprefix("ServerConfig.")) from None
     try:
         run(app, config, options.backend, on_start=on_start)
     except LifespanFailed as error:
         raise CannotServe(str(error)) from None
     except OSError as error:
         raise CannotServe(_cannot_listen(error, config.host, config.port)) from None
+
+
+@contextmanager
+def _refusing_what_is_wrong() -> Iterator[None]:
+    """Tell apart what came from the command line; a ConfigError of the application's stays one."""
+    try:
+        yield
+    except ValueError as error:  # a ConfigError is one
+        raise WrongOption(str(error).removeprefix("ServerConfig.")) from None
 
 
 def _cannot_listen(error: OSError, host: str, port: int) -> str:

@@ -75,6 +75,17 @@ def test_a_wrong_environment_variable_exits_with_2_and_names_the_one_that_was_me
     assert "did you mean MINISESSION_CACHE_EXPIRE" in run.stderr
 
 
+def test_a_mistake_in_the_applications_own_configuration_is_shown_where_it_is(
+    folder: Path,
+) -> None:
+    (folder / "shop.py").write_text("from minisession import SessionConfig; SessionConfig(name='')")
+
+    run = finished(folder, "serve", "shop:app", "--store", "memory://")
+
+    assert run.returncode == 1
+    assert 'shop.py", line 1' in run.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "missing", "code", "said"),
     [
