@@ -130,6 +130,8 @@ async def test_damaged_pages_are_an_outage_for_those_whom_they_concern(path: Pat
         except StoreUnavailable as error:
             loaded.append("outage" if "is damaged" in str(error) else error)
     outcomes = await store.commit([write(handle) for handle in handles], NOW)
+    with pytest.raises(StoreUnavailable, match="is damaged"):
+        await store.scan(NOW)
     await store.__aexit__(None, None, None)
 
     assert all(answer in ({"k": b"x" * 100}, "outage") for answer in loaded)

@@ -39,13 +39,7 @@ def connect(path: str, *, busy_timeout: float = BUSY_TIMEOUT) -> sqlite3.Connect
         )
     try:
         _create_file(path)
-        connection = sqlite3.connect(
-            path,
-            timeout=BUSY_TIMEOUT,
-            isolation_level=None,
-            check_same_thread=False,
-            cached_statements=256,
-        )
+        connection = _connect(path)
     except OSError as error:
         raise StoreUnavailable(
             f"session database {path} cannot be created: {error.strerror}. Check that the"
@@ -78,6 +72,17 @@ def _create_file(path: str) -> None:
         except FileExistsError:
             return
         os.close(descriptor)
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    """Open a connection whose users, in whatever threads, see to it that one uses it at a time."""
+    return sqlite3.connect(
+        path,
+        timeout=BUSY_TIMEOUT,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+    )
 
 
 def _prepare(connection: sqlite3.Connection, path: str) -> None:

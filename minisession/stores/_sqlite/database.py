@@ -60,7 +60,8 @@ class Database:
         """
         if self._pid != os.getpid():
             return
-        if not self.writer.close(CLOSE_TIMEOUT):
-            logger.error("%s: changes still wait for the disk after %s s", self.path, CLOSE_TIMEOUT)
         self.reader.close()
-        self._pid = None
+        if self.writer.close(CLOSE_TIMEOUT):
+            self._pid = None
+        else:
+            logger.error("%s: changes still wait for the disk after %s s", self.path, CLOSE_TIMEOUT)

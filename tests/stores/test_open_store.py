@@ -1,0 +1,47 @@
+"""A URL names a store; what names none is refused with those that there are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from minisession.errors import ConfigError
+from minisession.stores import open_store
+from minisession.stores.memory import MemoryStore
+
+
+def test_a_store_is_itself() -> None:
+    store = MemoryStore()
+
+    assert open_store(store) is store
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("memory://", "<MemoryStore sessions=0>"),
+        ("sqlite:///sessions.db", f"<SQLiteStore {os.getcwd()}/sessions.db>"),
+        ("sqlite:////var/lib/app/s.db", "<SQLiteStore /var/lib/app/s.db>"),
+    ],
+)
+def test_a_url_names_a_store_and_nothing_is_opened(
+    url: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert repr(open_store(url)) == shown
+
+
+@pytest.mark.parametrize(
+    "url", ["", "sessions.db", "memory://x", "sqlite://", "sqlite:///", "sqlite://sessions.db"]
+)
+def test_what_names_no_store_is_refused_with_advice(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"'sqlite:///sessions\.db'"):
+        open_store(url)
+
+
+def test_a_url_may_hold_a_password_so_it_is_not_shown() -> None:
+    with pytest.raises(ConfigError) as caught:
+        open_store("postgres://user:password@host/db")
+
+    assert "password" not in str(caught.value)
