@@ -11,10 +11,11 @@ from collections.abc import Iterable
 
 from minisession._caching import add_vary_cookie, apply_cache_limiter
 from minisession._cookies import delete_cookie, read_cookie, set_cookie
-from minisession._core.ledger import CookieOrder, State
+from minisession._core.ledger import CookieOrder
 from minisession._core.session import Session
 from minisession._ids import split_id
 from minisession._manager import SessionManager
+from minisession.errors import UsageError
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -76,8 +77,7 @@ class Exchange:
 
     async def begin(self) -> None:
         """Load the session, if its store cannot do so at the first touch."""
-        if not self._manager.loads_nowait:
-            await self._manager.read(self.ledger)
+        await self._manager.load(self.ledger)
 
     async def start(self, headers: Iterable[tuple[bytes, bytes]], status: int) -> Headers:
         """Store everything written so far; return the response's headers with ours.
@@ -98,9 +98,16 @@ class Exchange:
         if not ledger.touched:
             self._untouched_headers = headers
             return headers
-        if ledger.unsaved or ledger.state is State.UNKNOWN:
-            await self._manager.settle_up(ledger, issuing=True)
+        if ledger.unsaved:
+            await self._settle_up_for_the_start()
         return add_vary_cookie(self._with_cookie(headers))
+
+    async def _settle_up_for_the_start(self) -> None:
+        try:
+            await self._manager.settle_up(self.ledger, issuing=True)
+        except UsageError:
+            self.ledger.sealed = False  # another response will start, and can carry an id
+            raise
 
     def _with_cookie(self, headers: Headers) -> Headers:
         cookie = self._set_cookie()
@@ -137,34 +144,30 @@ class Exchange:
         """
         await self._manager.settle_up(self.ledger, issuing=False)
 
-    async def end(self) -> None:
-        """Store what is left, renew the idle timeout, and close the session object."""
-        ledger = self.ledger
-        try:
-            if not ledger.touched:
-                return
-            if ledger.unsaved:
-                await self._manager.finish(ledger, issuing=False)
-            if ledger.abandon(everything=False):
-                log.warning("a session was started or renewed, and no response could carry its id")
-            if self._untouched_headers is not None:
-                _report_late_touch(self._path, self._untouched_headers)
-            await self._manager.touch(ledger)
-        finally:
-            ledger.close()
+    async def keep_alive(self) -> None:
+        """Between the parts of a long response: count its use of the session as activity."""
+        if self.ledger.active:
+            await self._manager.keep_alive(self.ledger)
 
     async def rescue(self) -> None:
         """After an exception: store or drop what was written before it, as configured."""
         await self._manager.rescue(self.ledger)
 
+    async def end(self) -> None:
+        """Store what is left, renew the idle timeout, and close the session object."""
+        if not self.ledger.touched:
+            self.ledger.close()
+            return
+        if self._untouched_headers is not None:
+            _report_late_touch(self._path, self._untouched_headers)
+        await self._manager.leave(self.ledger, issuing=False)
+
     async def fail(self) -> None:
         """After an exception: store or drop what was written, and close the session object."""
-        try:
-            if self.ledger.touched:
-                await self.rescue()
-                await self._manager.touch(self.ledger)
-        finally:
+        if not self.ledger.touched:
             self.ledger.close()
+            return
+        await self._manager.fail(self.ledger)
 
 
 def _is_private(headers: Headers) -> bool:

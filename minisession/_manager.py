@@ -1,22 +1,21 @@
-"""`SessionManager`: everything about sessions that waits.
+"""`SessionManager`: opens sessions from one store, for a middleware or for anybody else.
 
-It opens sessions, hands their changes to the store and their outcomes back, and keeps the store
-tidy. What a change is and what an outcome means is decided in `_core`; the manager owns the
-waiting: deadlines, shields, one commit per session at a time, and two background tasks.
+It puts the parts together that wait: the loader, the committer and two background tasks. What a
+session is and what may become of it is decided in `_core`.
 
-    flusher   hands over, at the next tick, what was written (P5)
+    flusher   in the committer: hands over, at the next tick, what was written (P5)
     sweeper   removes expired sessions from the store, in small batches
 
-All mutable state: `_unflushed` (ledgers with something for the flusher), `_touches` (at most one
-per handle), `_turns` (who is next to update a key). Both tasks live only while the manager is
-entered; without them the saves at the response and at the end of an exchange do their work.
+Both live only while the manager is entered; without them the saves at the response and at the end
+of an exchange do their work. All mutable state of its own: `_turns` (who is next to update a key)
+and `_swept` (when the store was last swept).
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from threading import get_ident
 from types import TracebackType
@@ -26,37 +25,18 @@ import anyio
 from anyio.abc import TaskGroup
 
 from minisession._codec import decode
+from minisession._committer import Committer
 from minisession._context import bound
-from minisession._core.journal import Kind, Life
+from minisession._core.change import Committed, Destroy
+from minisession._core.journal import Life
 from minisession._core.ledger import Candidates, Ledger, State
 from minisession._core.plan import Flight
-from minisession._core.rules import Standing, standing
 from minisession._core.session import Session
-from minisession._core.settle import settle
-from minisession._ids import hash_secret, is_handle, split_id
-from minisession._loop import current_loop
-from minisession.abc import (
-    Change,
-    Committed,
-    Destroy,
-    LoadsNowait,
-    Outcome,
-    Record,
-    Store,
-    Touch,
-    Withdraws,
-)
+from minisession._ids import is_handle, split_id
+from minisession._loader import Loader, gone
+from minisession.abc import Store
 from minisession.config import SessionConfig
-from minisession.errors import (
-    Conflict,
-    SaveOutcomeUnknown,
-    SaveTimeout,
-    SessionGone,
-    StoreCorrupt,
-    StoreError,
-    StoreUnavailable,
-    UsageError,
-)
+from minisession.errors import Conflict, SessionGone, StoreError, UsageError
 from minisession.stores import open_store
 
 log = logging.getLogger("minisession")
@@ -68,8 +48,7 @@ against it, and each of their wins is progress: a hundred in a row is a live-loc
 SWEEP_EVERY: Final = 60.0  # seconds; an expired session is refused at once, this is only room
 SWEEP_BATCH: Final = 500  # sessions; a batch holds the writer for some milliseconds
 SWEEP_PAUSE: Final = 0.05  # seconds between batches, which others' commits can use
-
-_LOADS: Final = (Standing.CURRENT, Standing.BORROWED)
+SWEEP_TIMEOUT: Final = 30.0  # seconds for one batch
 
 _NOBODY: Any = object()
 
@@ -100,11 +79,10 @@ class SessionManager:
         self.store = open_store(store)
         self.config = SessionConfig() if config is None else config
         self.clock = clock
-        self.loads_nowait = isinstance(self.store, LoadsNowait)
-        self._unflushed: dict[int, Ledger] = {}
-        self._touches: dict[str, Touch] = {}
-        self._turns: dict[tuple[str | int, str], _Turn] = {}
-        self._flusher = _Alarm()
+        self._loader = Loader(self.store, self.config, clock)
+        self._committer = Committer(self.store, self.config, clock, self._loader)
+        self._turns: dict[tuple[int, str | int, str], _Turn] = {}
+        self._swept = clock()
         self._stack: AsyncExitStack | None = None
 
     def __repr__(self) -> str:
@@ -120,10 +98,10 @@ class SessionManager:
             )
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.store)
+            stack.push_async_callback(self._committer.drain)
             tasks = await stack.enter_async_context(_unwrapped_task_group())
-            stack.push_async_callback(self._stop, tasks)
-            self._flusher.arm()
-            tasks.start_soon(self._flush_forever)
+            stack.callback(tasks.cancel_scope.cancel)
+            await stack.enter_async_context(self._committer.run(tasks))
             tasks.start_soon(self._sweep_forever)
             self._stack = stack.pop_all()
         return self
@@ -137,12 +115,6 @@ class SessionManager:
         stack, self._stack = self._stack, None
         if stack is not None:
             await stack.__aexit__(exc_type, exc, traceback)
-
-    async def _stop(self, tasks: TaskGroup) -> None:
-        """Store what is left, then end the background tasks."""
-        self._flusher.disarm()
-        tasks.cancel_scope.cancel()
-        await self._flush()
 
     # --- opening -------------------------------------------------------------------------------
 
@@ -159,19 +131,22 @@ class SessionManager:
         """
         candidate = None if id is None else split_id(id)
         candidates = () if candidate is None else (candidate,)
-        async with self._lease(self.ledger(lambda: candidates)) as session:
+        ledger = self.ledger(lambda: candidates)
+        await self.load(ledger)
+        async with self._lease(ledger) as session:
             yield session
 
     @asynccontextmanager
     async def open_handle(self, handle: str) -> AsyncIterator[Session]:
         """Bind the session with this handle for the block; otherwise like `open`.
 
-        For jobs and administration: a handle authenticates nobody, and `session.id` stays None.
+        For jobs and administration: a handle authenticates nobody, `session.id` stays None, and
+        the session cannot be given another id.
 
         Raises:
             SessionGone: no such session lives.
         """
-        record = await self._load(handle, self.clock()) if is_handle(handle) else None
+        record = await self._loader.load(handle, self.clock()) if is_handle(handle) else None
         if record is None:
             name = repr(handle) if is_handle(handle) else "that was given (an id is none)"
             raise SessionGone(f"no session with the handle {name} lives")
@@ -184,198 +159,61 @@ class SessionManager:
     async def _lease(self, ledger: Ledger) -> AsyncIterator[Session]:
         session = Session(ledger)
         try:
-            if not self.loads_nowait:
-                await self.read(ledger)
             with bound(session):
                 yield session
         except BaseException:
-            await self.rescue(ledger)
+            await self.fail(ledger)
             raise
-        else:
-            await self.finish(ledger, issuing=True)
-            if ledger.lost_writes:
-                raise _gone(ledger)
-        finally:
-            await self.touch(ledger)
-            ledger.close()
+        await self.leave(ledger, issuing=True)
+        if ledger.lost_writes:
+            raise gone(ledger)
+
+    # --- an exchange, step by step: for the middleware -----------------------------------------
 
     def ledger(self, candidates: Candidates = tuple, *, excluded: bool = False) -> Ledger:
         """Return the ledger of a new exchange, which loads one of `candidates` when touched."""
-        return Ledger(self, self.config, candidates, excluded=excluded)
+        return Ledger(
+            self,
+            self.config,
+            candidates,
+            arrived=self.clock(),
+            is_flushed=self.config.on_error == "commit" and self._committer.flushes(),
+            excluded=excluded,
+        )
 
-    # --- loading -------------------------------------------------------------------------------
-
-    def read_nowait(self, ledger: Ledger) -> None:
-        """Load a session at its first touch, from a store that can do so without waiting."""
-        now, candidates = self.clock(), ledger.candidates()
-        answers = [self._try_nowait(handle, now) for handle, _ in candidates]
-        self._choose(ledger, candidates, answers, now)
-
-    async def read(self, ledger: Ledger) -> None:
-        """Load a session before it is touched, if the request names one."""
-        if ledger.state is State.UNREAD:
-            now, candidates = self.clock(), ledger.candidates()
-            answers = [await self._try(handle, now) for handle, _ in candidates]
-            self._choose(ledger, candidates, answers, now)
-
-    def _try_nowait(self, handle: str, now: float) -> Record | StoreError | None:
-        assert isinstance(self.store, LoadsNowait), "others are read before the app runs"  # noqa: S101
-        try:
-            return self.store.load_nowait(handle, now)
-        except StoreError as error:
-            return error
-
-    async def _try(self, handle: str, now: float) -> Record | StoreError | None:
-        try:
-            return await self._load(handle, now)
-        except StoreError as error:
-            return error
-
-    async def _load(self, handle: str, now: float) -> Record | None:
-        if isinstance(self.store, LoadsNowait):
-            return self.store.load_nowait(handle, now)
-        try:
-            with anyio.fail_after(self.config.save_timeout):
-                return await self.store.load(handle, now)
-        except TimeoutError as error:
-            raise StoreUnavailable(
-                f"the store did not load a session within {self.config.save_timeout:g} s"
-                " (SessionConfig.save_timeout)"
-            ) from error
-
-    def _choose(
-        self,
-        ledger: Ledger,
-        candidates: Sequence[tuple[str, str]],
-        answers: Sequence[Record | StoreError | None],
-        now: float,
-    ) -> None:
-        """Give the ledger the first candidate that lives; what else was presented is reported.
-
-        A damaged record counts as an unknown id: it stays as it is, for somebody to look at.
-        """
-        stale: str | None = None
-        for (handle, secret), answer in zip(candidates, answers, strict=True):
-            if isinstance(answer, StoreError) and not isinstance(answer, StoreCorrupt):
-                ledger.fail(answer)
-                return
-            try:
-                verdict = _adopt(ledger, answer, secret, now)
-            except StoreCorrupt:
-                log.exception("session %s is damaged, counts as unknown and stays as it is", handle)
-                continue
-            if verdict in _LOADS:
-                return
-            if verdict is Standing.STALE:
-                stale = stale or handle
-            elif verdict is not None:
-                log.warning("session %s: a %s secret was presented", handle, verdict.value)
-        if stale is not None:
-            ledger.adopt_stale(stale)
-        elif candidates and not self.config.use_strict_mode:
-            ledger.adopt_nothing(candidates[0])
-        else:
-            ledger.adopt_nothing()
-
-    async def refresh(self, ledger: Ledger) -> None:
-        """Read a session again; see `Session.refresh`."""
-        ledger.require_ready()
-        ledger.look()
-        await self._quiet(ledger)
-        life = ledger.life
-        if ledger.state is State.VOID:
-            raise _gone(ledger)
-        if life is None or not life.stored:
-            return
-        record = await self._read_again(ledger, life.handle)
-        ledger.require_ready()
-        if ledger.life is not life:
-            return
-        for secret in ledger.stored_secrets:
-            if _adopt(ledger, record, secret, self.clock()) in _LOADS:
-                return
-        if record is None and ledger.doubt is not None and ledger.doubt.kind is Kind.CREATE:
-            ledger.adopt_nothing()  # it was never created
-            return
-        ledger.void(life)
-        raise _gone(ledger)
-
-    async def _read_again(self, ledger: Ledger, handle: str) -> Record | None:
-        """Load a session of which nothing is stored meanwhile, so that the answer is no old one."""
-        pause = ledger.pause()
-        try:
-            return await self._load(handle, self.clock())
-        finally:
-            self._land(ledger, pause, ())
-
-    # --- saving --------------------------------------------------------------------------------
-
-    def wrote(self, ledger: Ledger) -> None:
-        """Take notice of a write: the flusher hands it over at the next tick."""
-        if ledger.state is State.VOID:
-            self.report_void(ledger)
-        elif ledger.flushable and self.config.on_error == "commit" and self._flusher.armed:
-            self._unflushed[id(ledger)] = ledger
-            self._flusher.ring()
-
-    def report_void(self, ledger: Ledger) -> None:
-        """Log, once per exchange, that its writes are void."""
-        if not ledger.lost_writes:
-            ledger.lost_writes = True
-            log.info("%s: it has ended or moved on; writes of this request are void", ledger)
-
-    async def save(self, ledger: Ledger) -> None:
-        """Wait until the store has everything; see `Session.save`."""
-        await self.settle_up(ledger, issuing=True)
-        if ledger.state is State.VOID:
-            raise _gone(ledger)
+    async def load(self, ledger: Ledger) -> None:
+        """Load the session now, if its store cannot do so at the first touch."""
+        if not self._loader.loads_nowait:
+            await self._loader.read(ledger)
 
     async def settle_up(self, ledger: Ledger, *, issuing: bool) -> None:
-        """Wait for the commit in flight and one more of the journal as it is now.
+        """Store what is unsaved; see `Committer.settle_up`."""
+        await self._committer.settle_up(ledger, issuing=issuing)
 
-        A session that is found gone is no error here: its writes came before its end.
+    async def keep_alive(self, ledger: Ledger) -> None:
+        """Renew the idle timeout of a session that was used since the last time, if it is due."""
+        await self._committer.touch(ledger)
 
-        Args:
-            ledger: the session.
-            issuing: hand over also what issues an id: an answer is at hand to carry it.
-        """
-        if ledger.state in (State.CLOSED, State.EXCLUDED):
-            ledger.require_ready()
-        ledger.look()
-        awaited = await self._quiet(ledger)
-        refused = ledger.refused if awaited is None else awaited.refused or ledger.refused
-        if refused is None:
-            flight = ledger.take(self.clock(), issuing=issuing)
-            if flight is not None:
-                await self._commit([(ledger, flight)])
-                refused = flight.error
-        ledger.refused = None
-        if refused is not None:
-            raise refused.with_traceback(None)
-        if ledger.state is State.UNKNOWN:
-            raise ledger.unknown()
-
-    async def finish(self, ledger: Ledger, *, issuing: bool) -> None:
-        """Settle up for the last time: a value that is refused costs the others nothing."""
+    async def leave(self, ledger: Ledger, *, issuing: bool) -> None:
+        """End an exchange: refuse further use, store what is left, and forget the data."""
         try:
-            await self.settle_up(ledger, issuing=issuing)
-        except UsageError:
+            ledger.shut()
+            if ledger.unsaved:
+                await self.settle_up(ledger, issuing=issuing)
+            if ledger.abandon(everything=False):
+                log.warning("a session was started or renewed, and no response could carry its id")
+            await self._afterwards(ledger)
+        finally:
+            ledger.close()
+
+    async def fail(self, ledger: Ledger) -> None:
+        """End an exchange after an exception, like `leave`, but raise nothing."""
+        try:
+            ledger.shut()
             await self.rescue(ledger)
-            raise
-
-    async def _quiet(self, ledger: Ledger) -> Flight | None:
-        """Wait until nothing of this session is in flight; each flight has a deadline.
-
-        Returns the last flight that was waited for: it may have carried writes of this task.
-        """
-        awaited = None
-        while (flight := ledger.flight) is not None:
-            if flight.done is None:
-                flight.done = anyio.Event()
-            with anyio.CancelScope(shield=True):
-                await flight.done.wait()
-            awaited = flight
-        return awaited
+            await self._afterwards(ledger)
+        finally:
+            ledger.close()
 
     async def rescue(self, ledger: Ledger) -> None:
         """After an exception: store what was written before it, or drop it, as configured.
@@ -392,76 +230,51 @@ class SessionManager:
         if ledger.abandon(everything=False):
             log.info("a session that a failed request had started or renewed was dropped")
 
-    async def touch(self, ledger: Ledger) -> None:
-        """Renew the idle timeout of a session that was read, if that is due."""
-        touch = ledger.touch(self.clock())
-        if touch is None:
+    async def _afterwards(self, ledger: Ledger) -> None:
+        """Do what may wait until the response has left."""
+        await self.keep_alive(ledger)
+        if self._stack is None and self.clock() - self._swept > SWEEP_EVERY:
+            await self._sweep()
+
+    # --- what a session asks of its owner ------------------------------------------------------
+
+    def read_nowait(self, ledger: Ledger) -> None:
+        """Load a session at its first touch."""
+        self._loader.read_nowait(ledger)
+
+    def wrote(self, ledger: Ledger) -> None:
+        """Take notice of a write."""
+        self._committer.wrote(ledger)
+
+    async def save(self, ledger: Ledger) -> None:
+        """Wait until the store has everything; see `Session.save`."""
+        await self.settle_up(ledger, issuing=True)
+        if ledger.state is State.VOID:
+            raise gone(ledger)
+
+    async def refresh(self, ledger: Ledger) -> None:
+        """Read a session again; see `Session.refresh`."""
+        ledger.require_ready()
+        ledger.look()
+        await self._committer.quiet(ledger)
+        life = ledger.life
+        if ledger.state is not State.VOID and (life is None or not life.stored):
             return
-        self._touches[touch.handle] = touch
-        if self._flusher.armed:
-            self._flusher.ring()
-        else:
-            await self._flush()
+        if life is not None and ledger.state is not State.VOID:
+            await self._read_again(ledger, life)
+        if ledger.state is State.VOID:
+            raise gone(ledger)
 
-    async def revoke(self, handle: str) -> bool:
-        """End a session from outside: "log out that device". Tell whether it lived.
-
-        Raises:
-            StoreError: it could not be ended, or nobody knows whether it was.
-        """
-        [outcome] = await self._ask([Destroy(handle, None)])
-        if isinstance(outcome, Exception):
-            raise outcome
-        return isinstance(outcome, Committed)
-
-    async def _commit(
-        self, flights: Sequence[tuple[Ledger, Flight]], touches: Sequence[Touch] = ()
-    ) -> None:
-        """Give flights to the store and their outcomes to the ledgers, whatever happens.
-
-        The changes reach the store before the first suspension, and every flight lands: losing
-        the wait, by a deadline or a cancellation that ignores shields, only loses the answer.
-        """
-        changes = [leg.change for _, flight in flights for leg in flight.legs]
-        outcomes: Sequence[Outcome] = [_no_answer()] * len(changes)
+    async def _read_again(self, ledger: Ledger, life: Life) -> None:
+        """Load a session of which nothing is stored meanwhile, so that the answer is no old one."""
+        pause = ledger.pause()
         try:
-            outcomes = await self._ask([*changes, *touches])
+            record = await self._committer.read_behind(life)
         finally:
-            answers = iter(outcomes)
-            for ledger, flight in flights:
-                self._land(ledger, flight, [next(answers) for _ in flight.legs])
-
-    def _land(self, ledger: Ledger, flight: Flight, outcomes: Sequence[Outcome]) -> None:
-        """Note a flight's answers, wake who waits for them, and hand over what came meanwhile."""
-        settle(ledger, flight, outcomes)
-        if flight.done is not None:
-            flight.done.set()
-        if flight.error is None:  # else it waits for the next save, or would spin
-            self.wrote(ledger)
-
-    async def _ask(self, changes: Sequence[Change]) -> Sequence[Outcome]:
-        """Commit, shielded and with a deadline; a failure of the store is everyone's outcome."""
-        deadline = anyio.current_time() + self.config.save_timeout
-        try:
-            with anyio.CancelScope(shield=True, deadline=deadline):
-                outcomes = await self.store.commit(changes, self.clock())
-                return outcomes if len(outcomes) == len(changes) else [_no_answer()] * len(changes)
-        except StoreError as error:
-            return [error] * len(changes)
-        except Exception:  # a store that breaks the contract must not end the flusher for all
-            log.exception("%r failed with something else than a StoreError", self.store)
-            return [_no_answer()] * len(changes)
-        return [self._withdraw(change) for change in changes]
-
-    def _withdraw(self, change: Change) -> StoreError:
-        if isinstance(self.store, Withdraws) and self.store.withdraw(change):
-            return SaveTimeout(
-                f"session {change.handle}: the store did not take a change within"
-                f" {self.config.save_timeout:g} s (SessionConfig.save_timeout); it is not stored"
-            )
-        return _no_answer()
-
-    # --- update --------------------------------------------------------------------------------
+            self._committer.land(ledger, pause, ())
+        ledger.require_ready()
+        if ledger.life is life:
+            self._loader.readopt(ledger, record)
 
     async def update(self, ledger: Ledger, key: str, fn: Callable[[Any], Any], default: Any) -> Any:
         """Change one value atomically; see `Session.update`."""
@@ -484,7 +297,7 @@ class SessionManager:
                     break
                 expected = flight.error.current
             if flight.gone:
-                raise _gone(ledger)
+                raise gone(ledger)
             if flight.error is not None:
                 raise flight.error
             turn.latest = ledger.stored.get(key)
@@ -493,17 +306,17 @@ class SessionManager:
     async def _propose(
         self, ledger: Ledger, life: Life, key: str, expected: bytes | None, value: Any
     ) -> Flight:
-        await self._quiet(ledger)
+        await self._committer.quiet(ledger)
         if ledger.life is not life:
-            raise _gone(ledger)
+            raise gone(ledger)
         flight = ledger.propose(key, expected, value, self.clock())
-        await self._commit([(ledger, flight)])
+        await self._committer.commit([(ledger, flight)])
         return flight
 
     @asynccontextmanager
     async def _turn(self, ledger: Ledger, key: str) -> AsyncIterator[_Turn]:
         """Queue for one key of one session, so that racers of this process do not conflict."""
-        name = (id(ledger) if ledger.life is None else ledger.life.handle, key)
+        name = (get_ident(), id(ledger) if ledger.life is None else ledger.life.handle, key)
         turn = self._turns.setdefault(name, _Turn())
         turn.users += 1
         try:
@@ -514,36 +327,34 @@ class SessionManager:
             if not turn.users:
                 del self._turns[name]
 
-    # --- background tasks ----------------------------------------------------------------------
+    # --- the rest ------------------------------------------------------------------------------
 
-    async def _flush_forever(self) -> None:
-        while True:
-            await self._flusher.wait()
-            await self._flush()
+    async def revoke(self, handle: str) -> bool:
+        """End a session from outside: "log out that device". Tell whether it lived.
 
-    async def _flush(self) -> None:
-        """Hand over, as one batch, what was written and touched since the last time."""
-        now = self.clock()
-        flights = []
-        while self._unflushed:
-            _, ledger = self._unflushed.popitem()
-            flight = ledger.take(now, issuing=False)
-            if flight is not None:
-                flights.append((ledger, flight))
-        touches, self._touches = list(self._touches.values()), {}
-        if flights or touches:
-            await self._commit(flights, touches)
+        Raises:
+            StoreError: it could not be ended, or nobody knows whether it was.
+        """
+        [outcome] = await self._committer.ask([Destroy(handle, None)])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return isinstance(outcome, Committed)
 
     async def _sweep_forever(self) -> None:
         pause = SWEEP_EVERY
         while True:
             await anyio.sleep(pause)
-            try:
-                removed = await self.store.purge(self.clock(), SWEEP_BATCH)
-            except StoreError:
-                log.exception("expired sessions could not be removed; trying again later")
-                removed = 0
-            pause = SWEEP_PAUSE if removed == SWEEP_BATCH else SWEEP_EVERY
+            pause = SWEEP_PAUSE if await self._sweep() == SWEEP_BATCH else SWEEP_EVERY
+
+    async def _sweep(self) -> int:
+        """Remove one batch of expired sessions; return how many there were."""
+        self._swept = self.clock()
+        try:
+            with anyio.fail_after(SWEEP_TIMEOUT):
+                return await self.store.purge(self._swept, SWEEP_BATCH)
+        except Exception:  # whatever it is: it costs room, and must not end the application
+            log.exception("expired sessions could not be removed; trying again later")
+            return 0
 
 
 @asynccontextmanager
@@ -573,64 +384,3 @@ class _Turn:
         self.lock = anyio.Lock()
         self.users = 0
         self.latest: Any = _NOBODY
-
-
-class _Alarm:
-    """Wakes one waiting task, from any thread; rings before the wait are not lost."""
-
-    def __init__(self) -> None:
-        self.armed = False
-        self._rung = False
-
-    def arm(self) -> None:
-        """Let rings wake tasks of the running loop from now on."""
-        self._thread = get_ident()
-        self._call_soon = current_loop()
-        self._event = anyio.Event()
-        self._rung = False
-        self.armed = True
-
-    def disarm(self) -> None:
-        """Let nobody ring any more."""
-        self.armed = False
-
-    def ring(self) -> None:
-        """Wake the task that waits, or the next that will."""
-        if self._rung:
-            return
-        self._rung = True
-        if get_ident() == self._thread:
-            self._event.set()
-        else:
-            self._call_soon(self._event.set)
-
-    async def wait(self) -> None:
-        """Wait for a ring since the last wait."""
-        await self._event.wait()
-        self._event = anyio.Event()
-        self._rung = False
-
-
-def _adopt(
-    ledger: Ledger, answer: Record | StoreError | None, secret: str | None, now: float
-) -> Standing | None:
-    """Adopt a record if the secret is good for it; tell what the secret is worth.
-
-    None is no secret: the session was opened by its handle, and belongs to who did so.
-    """
-    if isinstance(answer, StoreError):
-        raise answer
-    if answer is None:
-        return None
-    verdict = Standing.CURRENT if secret is None else standing(answer, hash_secret(secret), now)
-    if verdict in _LOADS:
-        ledger.adopt(answer, secret, borrowed=verdict is Standing.BORROWED)
-    return verdict
-
-
-def _no_answer() -> SaveOutcomeUnknown:
-    return SaveOutcomeUnknown("the store took a change and did not say what became of it")
-
-
-def _gone(ledger: Ledger) -> SessionGone:
-    return SessionGone(f"{ledger}: it was destroyed, revoked or replaced, or has expired")

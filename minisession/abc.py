@@ -11,6 +11,7 @@ values of `minisession.abc`; no store ever sees an id, a secret or a decoded val
 4. Each change of a batch has an outcome of its own, in order; one that fails does not disturb its
    neighbours. A batch need not be atomic.
 5. A change is handed over before `commit` first suspends: cancelling the wait loses nothing.
+   Changes of one session are applied in the order in which they were handed over.
 6. What cannot be read is reported as `StoreCorrupt` and left as it is. Absent and expired are None.
 """
 

@@ -8,6 +8,7 @@ leak context variables from one request to the next on a connection.
 from __future__ import annotations
 
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -53,13 +54,19 @@ class SessionMiddleware:
         app: an ASGI 3 application.
         store: a URL such as "sqlite:///sessions.db" or "memory://", or a `Store`.
         config: the configuration; None for the defaults.
+        clock: returns the time in seconds since the epoch. For tests.
     """
 
     def __init__(
-        self, app: ASGIApp, store: Store | str, config: SessionConfig | None = None
+        self,
+        app: ASGIApp,
+        store: Store | str,
+        config: SessionConfig | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.app = app
-        self.manager = SessionManager(store, config)
+        self.manager = SessionManager(store, config, clock=clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application for one scope."""
@@ -197,7 +204,9 @@ class _HttpResponse(_Connection):
         if message["type"] == "http.response.start":
             await self._start(message)
             return
-        if self._exchange.unsaved and not message.get("more_body", False):
+        if message.get("more_body", False):
+            await self._exchange.keep_alive()
+        elif self._exchange.unsaved:
             await self._exchange.hand_over()
         await self._send(message)
 
@@ -236,6 +245,7 @@ class _WebSocket(_Connection):
     async def _hand_over(self) -> None:
         if self._exchange.unsaved:
             await self._exchange.hand_over()
+        await self._exchange.keep_alive()
 
     async def _refuse(self) -> None:
         self._replaced = True

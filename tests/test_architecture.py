@@ -28,7 +28,9 @@ LAYERS = [
     ["config"],
     ["_core"],
     ["abc", "_context"],
-    ["stores"],
+    ["stores", "_alarm"],
+    ["_loader"],
+    ["_committer"],
     ["_manager"],  # opens the store of a URL, and binds what it opens
     ["_exchange"],
     ["asgi"],

@@ -28,8 +28,7 @@ class Site:
     def __init__(self, config: SessionConfig | None = None) -> None:
         self.clock = Clock()
         self.store = MemoryStore()
-        self.app = SessionMiddleware(self._page, self.store, config)
-        self.app.manager.clock = self.clock
+        self.app = SessionMiddleware(self._page, self.store, config, clock=self.clock)
         self.do: Do = dict
         self.status = 200
         self.headers: list[tuple[bytes, bytes]] = []
@@ -300,8 +299,7 @@ class Meeting:
 
     def __init__(self, config: SessionConfig | None = None) -> None:
         self.clock = Clock()
-        self.app = SessionMiddleware(self._page, "memory://", config)
-        self.app.manager.clock = self.clock
+        self.app = SessionMiddleware(self._page, "memory://", config, clock=self.clock)
         self.go_on = anyio.Event()
         self.is_in = anyio.Event()
         self.first: Do = nothing
@@ -636,8 +634,7 @@ async def test_nothing_can_issue_an_id_after_the_headers_have_left(
                 late.append(do.__name__)
         await send({"type": "http.response.body", "body": b""})
 
-    app = SessionMiddleware(page, site.store)
-    app.manager.clock = site.clock
+    app = SessionMiddleware(page, site.store, clock=site.clock)
     with_session, without = Browser(app), Browser(app)
     with_session.id = visitor.id
     answers = [await with_session.get(), await without.get()]

@@ -1,7 +1,7 @@
 """The pure heart: what a session is and what may become of it.
 
-Nothing in this folder awaits, reads a clock, draws a random number or knows a store. Values come
-in, values go out, and every function is over when it returns.
+Nothing in this folder awaits, reads a clock or knows a store; new ids come from `_ids`. Values
+come in, values go out, and every function is over when it returns.
 
     change.py    the frozen values that sessions and stores exchange: changes, records, outcomes
     rules.py     who may read a stored session, and which change still counts

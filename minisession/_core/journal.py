@@ -33,16 +33,16 @@ class Life:
     """One session in the store, from its creation to its end, as this exchange knows it.
 
     `secret` is what the browser should hold, None if unknown (`open_handle`). `stored` says that
-    the store has it or may have it; `borrowed`, that it was loaded with the previous secret;
-    `outdated`, that somebody else has replaced the id since; `ended`, that it was destroyed here.
+    the store has it or may have it; `outdated`, that somebody else has replaced the id since;
+    `in_doubt`, that the store has not answered a change; `ended`, that it was destroyed here.
     """
 
     handle: str
     secret: str | None = field(repr=False)
     epoch: int = 0
     stored: bool = False
-    borrowed: bool = False
     outdated: bool = False
+    in_doubt: bool = False
     ended: bool = False
     created: float | None = None
     expires: float = 0.0
@@ -112,10 +112,19 @@ class Journal:
         self.segments = [segment for segment in self.segments if segment.life is not life]
 
     def take(self, *, issuing: bool) -> list[Segment]:
-        """Remove and return what may be handed over now: all, or what is before an id issue."""
+        """Remove and return what may be handed over now.
+
+        Without `issuing`, that ends before what issues an id. It always ends after a `DESTROY`:
+        what comes after that must wait for the answer, and is void if others were first.
+        """
         end = len(self.segments)
-        if not issuing:
-            end = next((i for i, s in enumerate(self.segments) if s.kind in ISSUING), end)
+        for index, segment in enumerate(self.segments):
+            if segment.kind is Kind.DESTROY:
+                end = index + 1
+                break
+            if segment.kind in ISSUING and not issuing:
+                end = index
+                break
         taken, self.segments = self.segments[:end], self.segments[end:]
         return taken
 

@@ -9,8 +9,8 @@ method decides at once and returns; what must wait is the owner's business.
     NONE      empty            start a session             LIVE, by the first write
     LIVE      what it holds    noted in the journal        NONE by destroy, VOID by Gone,
                                                            UNKNOWN by a commit without an answer
-    VOID      what it held     shown here, stored nowhere
-    UNKNOWN   what it holds    SaveOutcomeUnknown          LIVE, NONE or VOID by refresh
+    VOID      what it held     shown here, stored nowhere  NONE by destroy, unless superseded
+    UNKNOWN   what it holds    SaveOutcomeUnknown          LIVE or VOID by refresh, NONE by destroy
     FAILED    the StoreError   the StoreError
     EXCLUDED  SessionExcluded  SessionExcluded
     CLOSED    SessionClosed    SessionClosed               (every state ends here)
@@ -36,6 +36,7 @@ from minisession.errors import (
     SessionExcluded,
     StoreError,
     UnstorableValue,
+    UsageError,
 )
 
 from .change import Expect, Record, Touch
@@ -104,6 +105,7 @@ class Ledger:
         "__weakref__",
         "active",
         "adoptable",
+        "arrived",
         "candidates",
         "config",
         "confirmed",
@@ -111,6 +113,7 @@ class Ledger:
         "doubt",
         "failure",
         "flight",
+        "is_flushed",
         "issued",
         "journal",
         "life",
@@ -121,8 +124,10 @@ class Ledger:
         "ready",
         "refused",
         "sealed",
+        "shut_down",
         "state",
         "stored",
+        "superseded",
         "touched",
         "view",
     )
@@ -133,11 +138,15 @@ class Ledger:
         config: SessionConfig,
         candidates: Candidates = tuple,
         *,
+        arrived: float = 0.0,
+        is_flushed: bool = False,
         excluded: bool = False,
     ) -> None:
         self.owner = owner
         self.config = config
         self.candidates = candidates
+        self.arrived = arrived  # seconds since the epoch: what an id was worth then, it is worth
+        self.is_flushed = is_flushed  # writes are handed over at the next tick
         self.lock = RLock()
         self.view = View()
         self.stored: dict[str, bytes] = {}
@@ -152,8 +161,10 @@ class Ledger:
         self.touched = False  # the response depends on the cookie
         self.active = False  # somebody used the session, and not passively
         self.passive_depth = 0
-        self.sealed = False  # the headers have left
+        self.sealed = False  # no id can be issued: the headers are leaving, or have left
+        self.shut_down = False  # the application may not use it any more
         self.destroyed = False
+        self.superseded = False  # it is void because others gave the session another id
         self.issued = False  # this exchange gave the session its id
         self.confirmed = False  # the store has said, since the seal, that the id is current
         self.lost_writes = False  # a write was void: others had ended the session
@@ -169,7 +180,7 @@ class Ledger:
         """Make the session readable: load it at the first touch; raise where it cannot be."""
         if self.ready:
             return
-        if self.state in (State.CLOSED, State.EXCLUDED):
+        if self.shut_down or self.state in (State.CLOSED, State.EXCLUDED):
             self._refuse()
         with self.lock:
             if self.state is State.UNREAD:
@@ -266,6 +277,11 @@ class Ledger:
             if self.life is None or self.state is State.VOID:
                 return
             life = self._life_to_write()
+            if life.secret is None:
+                raise UsageError(
+                    "regenerate() on a session opened by its handle would lock its browser out;"
+                    " open it by its id: async with manager.open(id) as session: ..."
+                )
             pending = self.journal.issuing
             if pending is not None:
                 pending.previous_loads = pending.previous_loads and previous_loads
@@ -277,16 +293,19 @@ class Ledger:
             life.secret = new_secret()
 
     def destroy(self) -> None:
-        """End the session; without one, only its cookie is to be deleted."""
+        """End the session; without one, only its cookie is to be deleted.
+
+        This is also possible while an outcome is unknown: then the session is ended whatever the
+        store has of it. One that others gave another id is theirs, and stays.
+        """
         with self.lock:
             self.require_ready()
-            if self.state is State.VOID:
+            if self.superseded:
                 return
-            if self.life is not None:
-                life = self._life_to_write()
-                self.journal.destroy(life)
-                life.ended = True
-            self.life = None
+            if self.life is not None and self.state is not State.VOID:
+                self.journal.destroy(self.life)
+                self.life.ended = True
+            self.life = self.doubt = None
             self.destroyed = True
             self.issued = self.confirmed = False
             self.stored = {}
@@ -334,7 +353,7 @@ class Ledger:
             life.epoch, life.stored = record.epoch - borrowed, True
             life.created, life.expires = record.created, record.expires
             life.cookie_until, life.principal = record.cookie_until, record.principal
-            life.borrowed, life.outdated = borrowed, borrowed
+            life.outdated, life.in_doubt = borrowed, False
             self.life, self.state = life, State.LIVE
             self._settle_doubt(secret)
             rotation = self.journal.issuing
@@ -375,8 +394,15 @@ class Ledger:
 
     def adopt_stale(self, handle: str) -> None:
         """Become void: the presented id was replaced while its request was on the way."""
+        self.void(Life(handle, None), superseded=True)
+
+    def was_not_created(self) -> None:
+        """The store has not got what was in doubt: it is to be created once more."""
         with self.lock:
-            self.life, self.state = Life(handle, None), State.VOID
+            if self.doubt is not None:
+                self.doubt.life.stored = self.doubt.life.in_doubt = False
+                self.journal.restore([self.doubt])
+            self.doubt, self.state = None, State.LIVE
 
     def fail(self, error: StoreError) -> None:
         """Remember that loading failed: from now on every touch raises `error`."""
@@ -396,8 +422,14 @@ class Ledger:
 
     @property
     def unsaved(self) -> bool:
-        """Whether a save might find something to do. Asking is cheap and loads nothing."""
-        return bool(self.journal or self.view.exposed or self.flight)
+        """Whether a save might find something to do, or to tell. Asking loads nothing."""
+        return bool(
+            self.journal
+            or self.view.exposed
+            or self.flight
+            or self.refused
+            or self.state is State.UNKNOWN
+        )
 
     def look(self) -> None:
         """Note what has changed inside values in the application's hands.
@@ -452,9 +484,10 @@ class Ledger:
             self.flight = Flight([])
             return self.flight
 
-    def void(self, life: Life) -> None:
-        """Let all unsaved writes count for nothing: others have ended `life` or moved it on."""
+    def void(self, life: Life, *, superseded: bool) -> None:
+        """Let all unsaved writes count for nothing: others have ended `life`, or superseded it."""
         with self.lock:
+            self.superseded = superseded
             self.life, self.state = life, State.VOID
             self.journal = Journal()
             self.view.exposed.clear()
@@ -473,7 +506,7 @@ class Ledger:
         unsaved = [*handed_over, *self.journal.segments]
         return [segment for segment in unsaved if segment.life is self.life]
 
-    # --- the exchange's half --------------------------------------------------------------------
+    # --- the exchange's half -------------------------------------------------------------------
 
     def seal(self, now: float) -> None:
         """Close the headers: no id can be issued from here on.
@@ -510,10 +543,14 @@ class Ledger:
         return CookieOrder.LEAVE
 
     def touch(self, now: float) -> Touch | None:
-        """Return the touch that the use of the session calls for, if it does."""
+        """Return the touch that the use since the last time calls for, if it does."""
         if self.state is not State.LIVE or not self.active or self.life is None:
             return None
-        return touch_is_due(self.life, self.config, now)
+        self.active = self.ready = False  # the next use counts again
+        touch = touch_is_due(self.life, self.config, now)
+        if touch is not None:
+            self.life.expires = touch.expires
+        return touch
 
     def abandon(self, *, everything: bool) -> bool:
         """Drop what can or may not be stored any more; tell whether there was anything.
@@ -540,6 +577,11 @@ class Ledger:
             self.view.show({})
         elif segment.kind is Kind.ROTATE:
             segment.life.secret = segment.replaced_secret
+
+    def shut(self) -> None:
+        """Refuse further use with SessionClosed; what was written before can still be saved."""
+        with self.lock:
+            self.shut_down, self.ready = True, False
 
     def close(self) -> None:
         """End the exchange: every later touch raises SessionClosed."""

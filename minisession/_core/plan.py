@@ -41,7 +41,7 @@ class Leg:
 class Flight:
     """What has been handed to the store together and waits for an answer.
 
-    `error` and `gone` are that answer, once `landed` is set; `refused` is an error that journal
+    `error` and `gone` are that answer, once it has come; `refused` is an error that journal
     writes were forgotten for. `done` belongs to whoever waits.
     """
 
@@ -49,7 +49,6 @@ class Flight:
     error: MinisessionError | None = None
     refused: MinisessionError | None = None
     gone: bool = False
-    landed: bool = False
     done: Any = None
 
 
@@ -69,7 +68,7 @@ def as_change(segment: Segment, config: SessionConfig, now: float) -> Create | W
     """Turn one segment into the change that a store understands."""
     life = segment.life
     if segment.kind is Kind.DESTROY:
-        return Destroy(life.handle, life.epoch)
+        return Destroy(life.handle, None if life.in_doubt else life.epoch)
     if segment.kind is Kind.CREATE:
         return _as_create(segment, config, now)
     issues = segment.kind is Kind.ROTATE
@@ -146,14 +145,14 @@ def cookie_is_due(life: Life, config: SessionConfig, now: float) -> bool:
     That is so when less than half of what a new one would get is left: with `cookie_lifetime=0`
     that is one idle timeout, so whoever is active keeps the cookie as long as the session.
     """
-    if config.cookie_lifetime != 0 or life.borrowed or life.outdated or life.secret is None:
+    if config.cookie_lifetime != 0 or life.outdated or life.secret is None:
         return False
     return life.cookie_until - now < (cookie_end(life, config, now) - now) / 2
 
 
 def touch_is_due(life: Life, config: SessionConfig, now: float) -> Touch | None:
     """Return the touch that a read at `now` calls for, if it calls for one."""
-    if not config.refresh_on_read or not life.stored or life.borrowed or life.outdated:
+    if not config.refresh_on_read or not life.stored or life.outdated:
         return None
     if life.expires - now >= TOUCH_BELOW * config.idle:
         return None

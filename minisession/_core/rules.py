@@ -29,21 +29,25 @@ class Standing(Enum):
     BORROWED = "borrowed"
     """The previous secret, which `regenerate(delete_old_session=False)` lets load for a while."""
     STALE = "stale"
-    """The previous secret within the grace: its request was on the way when the id changed."""
+    """Replaced within the grace: its request was on the way when the id changed."""
     REUSED = "reused"
     """The previous secret, long after: a copied cookie, or a browser that lost the new one."""
     WRONG = "wrong"
 
 
-def standing(record: Record, secret: bytes, now: float) -> Standing:
-    """Tell what the hash of a presented secret is worth, comparing in constant time."""
+def standing(record: Record, secret: bytes, arrived: float) -> Standing:
+    """Tell what the hash of a presented secret was worth when its request arrived.
+
+    Secrets are compared in constant time. Until the grace is over, any other secret than the
+    previous one is stale as well: it may be the one before that, and an answer with a new cookie
+    would take the place of the fresh one in the browser. Stale reads and writes nothing.
+    """
     if same_hash(record.secret, secret):
         return Standing.CURRENT
-    if record.previous is None or not same_hash(record.previous, secret):
-        return Standing.WRONG
-    if now >= record.grace_until:
-        return Standing.REUSED
-    return Standing.BORROWED if record.previous_loads else Standing.STALE
+    is_previous = record.previous is not None and same_hash(record.previous, secret)
+    if arrived >= record.grace_until:
+        return Standing.REUSED if is_previous else Standing.WRONG
+    return Standing.BORROWED if is_previous and record.previous_loads else Standing.STALE
 
 
 def admits(

@@ -87,7 +87,7 @@ class Session(MutableMapping[str, Any]):
             return f"<Session {ledger.state.value}>"
         return f"<Session live handle={ledger.life.handle} keys={len(ledger.view.values)}>"
 
-    # --- reading ---------------------------------------------------------------------------------
+    # --- reading -------------------------------------------------------------------------------
 
     def __getitem__(self, key: str) -> Any:
         ledger = self._ledger
@@ -133,7 +133,7 @@ class Session(MutableMapping[str, Any]):
         self._ledger.require_ready()
         return deepcopy(dict(self._ledger.view.values))  # at one moment: threads may write
 
-    # --- writing ---------------------------------------------------------------------------------
+    # --- writing -------------------------------------------------------------------------------
 
     def __setitem__(self, key: str, value: Any) -> None:
         if type(key) is not str:

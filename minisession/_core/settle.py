@@ -29,7 +29,7 @@ def settle(ledger: Ledger, flight: Flight, outcomes: Sequence[Outcome]) -> None:
     destroyed, whoever was first. A closed session stays as it is.
     """
     with ledger.lock:
-        ledger.flight, flight.landed = None, True
+        ledger.flight = None
         if ledger.state is State.CLOSED:
             flight.gone = any(isinstance(outcome, Gone) for outcome in outcomes)
             flight.error = next((o for o in outcomes if isinstance(o, MinisessionError)), None)
@@ -44,7 +44,7 @@ def settle(ledger: Ledger, flight: Flight, outcomes: Sequence[Outcome]) -> None:
                 flight.refused = ledger.refused
             elif outcome.replaced or not leg.segment.life.ended:
                 flight.gone = True
-                ledger.void(leg.segment.life)
+                ledger.void(leg.segment.life, superseded=outcome.replaced)
                 return
             else:
                 flight.gone = leg.proposal
@@ -99,6 +99,7 @@ def _missed(ledger: Ledger, leg: Leg, error: MinisessionError) -> list[Segment]:
 
 def _doubt(ledger: Ledger, leg: Leg, error: SaveOutcomeUnknown) -> None:
     """Refuse writes until a refresh; a `destroy()` in doubt is told by the next save."""
+    leg.segment.life.in_doubt = True
     if leg.segment.life is not ledger.life:
         ledger.refused = error
         return
