@@ -47,7 +47,7 @@ class Answer:
 
     def values(self, name: bytes) -> list[str]:
         """Return the values of a header field, in order."""
-        headers = self.messages[0].get("headers", ())
+        headers = self.messages[0].get("headers", ()) if self.messages else ()
         return [value.decode("latin-1") for key, value in headers if key.lower() == name]
 
     @property
