@@ -85,7 +85,6 @@ class SessionMiddleware:
             await self.manager.__aenter__()
         except StoreError as error:
             # Raised here it would read as "this application has no lifespan", and be ignored.
-            log.exception("the session store could not be opened")
             await receive()
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
