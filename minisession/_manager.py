@@ -203,6 +203,9 @@ class SessionManager:
             if ledger.abandon(everything=False):
                 log.warning("a session was started or renewed, and no response could carry its id")
             await self._afterwards(ledger)
+        except anyio.get_cancelled_exc_class():
+            await self.rescue(ledger)  # asyncio's own kind passed the shields: hand over the rest
+            raise
         finally:
             ledger.close()
 

@@ -7,12 +7,13 @@ the one that was chosen somebody is told. Suspensions of other tasks do not coun
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
 import anyio
 
-Make = Callable[[], Awaitable[object]]
+Prepare = Callable[[], Awaitable[Awaitable[object]]]
+Check = Callable[[], Awaitable[None]]
 
 MOST_POINTS = 200  # more suspensions than any single operation here has
 
@@ -56,36 +57,40 @@ def _sending(steps: Any, value: object) -> Callable[[], Any]:
     return lambda: steps.send(value)
 
 
-async def cancelled_everywhere(make: Make) -> AsyncIterator[int]:
-    """Run what `make` makes once per suspension point, and cancel its scope there.
+async def cancel_everywhere(prepare: Prepare, check: Check) -> int:
+    """Cancel an operation's scope at each of its suspension points in turn; count the points.
 
-    Yields the number of the point after each run, so that the caller can look at what is left;
-    the last run, which reached its end before the point, is not cancelled.
+    Args:
+        prepare: makes ready, undisturbed, and returns the operation.
+        check: looks at what is left, after each run and after the one that was not cancelled.
     """
     for n in range(1, MOST_POINTS):
+        operation = await prepare()
         with anyio.CancelScope() as scope:
-            wire = Tripwire(make(), n, scope.cancel)
+            wire = Tripwire(operation, n, scope.cancel)
             await wire
-        yield n
+        await check()
         if not wire.has_tripped:
-            return
+            return n - 1
     raise AssertionError(f"more than {MOST_POINTS} suspensions")
 
 
-async def natively_cancelled_everywhere(make: Make) -> AsyncIterator[int]:
+async def cancel_natively_everywhere(prepare: Prepare, check: Check) -> int:
     """The same with asyncio's `Task.cancel()`, which no shield of anyio stops."""
     for n in range(1, MOST_POINTS):
-
-        async def wired(n: int = n) -> bool:
-            task = asyncio.current_task()
-            assert task is not None
-            wire = Tripwire(make(), n, task.cancel)
-            await wire
-            return wire.has_tripped
-
-        task = asyncio.ensure_future(wired())
+        operation = await prepare()
+        task = asyncio.ensure_future(_cancelling_itself(operation, n))
         await asyncio.wait([task])
-        yield n
-        if not task.cancelled() and not task.result():
-            return
+        was_cancelled = task.cancelled() or task.exception() is not None or task.result()
+        await check()
+        if not was_cancelled:
+            return n - 1
     raise AssertionError(f"more than {MOST_POINTS} suspensions")
+
+
+async def _cancelling_itself(operation: Awaitable[object], n: int) -> bool:
+    task = asyncio.current_task()
+    assert task is not None
+    wire = Tripwire(operation, n, task.cancel)
+    await wire
+    return wire.has_tripped
