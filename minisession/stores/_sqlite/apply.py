@@ -1,7 +1,7 @@
 """What a change does to the tables, inside a transaction that somebody else began.
 
 It owns the writing SQL. Whether a change counts is decided by `rules.admits`; only the commonest
-case, a change of the current epoch to a living session, is decided by the condition of one UPDATE,
+case, a change of the current epoch to a living session, is decided by the condition of a statement,
 which says the same. Whoever raises here has the whole transaction rolled back.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from typing import cast
 
 from minisession.abc import (
     Change,
@@ -32,16 +33,17 @@ from .schema import SOUND
 
 CURRENT = f"WHERE handle = ? AND epoch = ? AND expires > ? AND {SOUND}"
 # S608: what is put into the text of these statements are the constants above.
-WRITE = f"""
+FIND = f"SELECT id, grace_until FROM session {CURRENT} AND size + ? <= ?"  # noqa: S608
+# Found first and updated then: UPDATE ... RETURNING takes half as long again.
+REFRESH = """
     UPDATE session SET expires = ?, cookie_until = ifnull(?, cookie_until), size = size + ?
-    {CURRENT} AND size + ? <= ? RETURNING id, grace_until
-"""  # noqa: S608
-TOUCH = f"UPDATE session SET expires = max(expires, ?) {CURRENT} RETURNING epoch"  # noqa: S608
+    WHERE id = ?
+"""
+TOUCH = f"UPDATE session SET expires = max(expires, ?) {CURRENT}"  # noqa: S608
 SELECT = f"SELECT {COLUMNS} FROM session WHERE handle = ?"  # noqa: S608
 INSERT = """
     INSERT INTO session (handle, secret, created, expires, cookie_until, principal, size)
     VALUES (?, ?, ?, ?, ?, ?, ?)
-    RETURNING id
 """
 UPDATE = """
     UPDATE session SET secret = ?, previous = ?, previous_loads = ?, grace_until = ?, epoch = ?,
@@ -100,10 +102,11 @@ def _write(db: sqlite3.Connection, change: Write, now: float) -> Outcome:
         return _write_by_the_rules(db, change, now)
     added = _weight(change)
     current = (change.handle, change.epoch, now, added, change.max_size)
-    row = db.execute(WRITE, (change.expires, change.cookie_until, added, *current)).fetchone()
+    row = db.execute(FIND, current).fetchone()
     if row is None:
         return _write_by_the_rules(db, change, now)
     session, grace_until = row
+    db.execute(REFRESH, (change.expires, change.cookie_until, added, session))
     _write_items(db, session, change.items, change.epoch, keep_tombstones=now < grace_until)
     return Committed(change.epoch)
 
@@ -197,7 +200,7 @@ def _replaced(db: sqlite3.Connection, session: int, change: Write) -> int:
 
 def _touch(db: sqlite3.Connection, change: Touch, now: float) -> Outcome:
     parameters = (change.expires, change.handle, change.epoch, now)
-    if db.execute(TOUCH, parameters).fetchone():
+    if db.execute(TOUCH, parameters).rowcount:
         return Committed(change.epoch)
     row = _row(db, change.handle)
     return Gone(replaced=row is not None and row.expires > now)
@@ -213,7 +216,7 @@ def _create(db: sqlite3.Connection, change: Create, now: float) -> Outcome:
     if existing:
         _delete(db, existing.id)
     values = (change.handle, change.secret, change.created, change.expires, change.cookie_until)
-    (session,) = db.execute(INSERT, (*values, change.principal or None, size)).fetchone()
+    session = cast("int", db.execute(INSERT, (*values, change.principal or None, size)).lastrowid)
     _write_items(db, session, change.items, 0, keep_tombstones=False)
     return Committed(0)
 
