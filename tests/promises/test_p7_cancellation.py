@@ -15,6 +15,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from minisession import Session, SessionClosed, SessionConfig, SessionManager, SessionMiddleware
 from minisession.abc import Store
@@ -124,7 +125,7 @@ async def write_and_leave(trial: Trial, one: Session) -> None:
     one["n"] = 1
     one["cart"].append("tea")
     trial.has_written = True
-    await anyio.sleep(0)
+    await checkpoint()
 
 
 @pytest.mark.parametrize("operation", [write, write_and_leave])
@@ -278,7 +279,7 @@ async def test_a_refresh_changes_nothing_that_is_stored(
     await sweep(prepare, check)
 
 
-# --- the middleware --------------------------------------------------------------------------------
+# --- the middleware ------------------------------------------------------------------------------
 
 
 class Site:
@@ -363,7 +364,7 @@ async def test_a_request_that_is_cancelled_leaves_the_old_state_or_the_new(
         assert await sweep(prepare, check) >= 2
 
 
-# --- a store that does not answer --------------------------------------------------------------------
+# --- a store that does not answer ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fault", [Fault.TOO_BUSY, Fault.SILENT_BEFORE, Fault.SILENT_AFTER])
@@ -380,7 +381,7 @@ async def test_a_cancelled_task_waits_for_its_writes_no_longer_than_the_deadline
             async with sessions.open(trial.id) as one:
                 one["n"] = 1
                 scope.cancel()
-                await anyio.sleep(0)
+                await checkpoint()
         store.fault = Fault.NONE
 
         left = await trial.look(trial.id)
@@ -424,9 +425,8 @@ async def test_leaving_the_manager_by_cancellation_stores_what_is_left(
                 one["n"] = 1
                 scope.cancel()
 
-    async with SessionManager(any_store) as sessions:
-        async with sessions.open(ids[0]) as one:
-            assert one["n"] == 1
+    async with SessionManager(any_store) as sessions, sessions.open(ids[0]) as one:
+        assert one["n"] == 1
 
 
 async def test_no_error_of_ours_hides_a_cancellation(
@@ -442,7 +442,7 @@ async def test_no_error_of_ours_hides_a_cancellation(
                 await sessions.revoke(str(one.handle))
                 one["cart"] = []
                 scope.cancel()
-                await anyio.sleep(0)
+                await checkpoint()
         except MinisessionError as error:
             errors.append(error)
 
