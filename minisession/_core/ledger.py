@@ -121,6 +121,7 @@ class Ledger:
         "lost_writes",
         "owner",
         "passive_depth",
+        "principal",
         "ready",
         "refused",
         "sealed",
@@ -150,6 +151,7 @@ class Ledger:
         self.lock = RLock()
         self.view = View()
         self.stored: dict[str, bytes] = {}
+        self.principal: str | None = None  # as it is shown, like the view
         self.journal = Journal()
         self.flight: Flight | None = None
         self.life: Life | None = None
@@ -210,14 +212,6 @@ class Ledger:
             return None
         return join_id(life.handle, life.secret)
 
-    @property
-    def principal(self) -> str | None:
-        """Whom the session belongs to, as far as this exchange knows."""
-        named = [s.principal for s in self._unsaved_segments() if s.principal is not None]
-        if named:
-            return named[-1] or None
-        return None if self.life is None else self.life.principal
-
     def put(self, key: str, value: Any) -> None:
         """Store a value; raise if it cannot be stored, or not here, or not any more."""
         data = _encoded(key, value)
@@ -264,10 +258,9 @@ class Ledger:
             if principal is None and self.life is None:
                 return
             life = self._life_to_write()
+            self.principal = principal
             if self.state is State.LIVE:
                 self.journal.open_segment(life).principal = principal or ""
-            else:
-                life.principal = principal
         self.owner.wrote(self)
 
     def rotate(self, *, previous_loads: bool) -> None:
@@ -308,9 +301,8 @@ class Ledger:
             self.life = self.doubt = None
             self.destroyed = True
             self.issued = self.confirmed = False
-            self.stored = {}
-            self.view.show({})
             self.state = State.NONE
+            self._show_nothing()
         self.owner.wrote(self)
 
     def _life_to_write(self) -> Life:
@@ -389,8 +381,7 @@ class Ledger:
             self.life, self.state, self.adoptable = None, State.NONE, claim
             self.doubt = None
             self.journal = Journal()
-            self.stored = {}
-            self.view.show({})
+            self._show_nothing()
 
     def adopt_stale(self, handle: str) -> None:
         """Become void: the presented id was replaced while its request was on the way."""
@@ -498,6 +489,18 @@ class Ledger:
         for segment in self._unsaved_segments():
             apply(segment, encoded)
         self.view.show(encoded)
+        self.principal = self._named_principal()
+
+    def _named_principal(self) -> str | None:
+        named = [s.principal for s in self._unsaved_segments() if s.principal is not None]
+        if named:
+            return named[-1] or None
+        return None if self.life is None else self.life.principal
+
+    def _show_nothing(self) -> None:
+        self.stored = {}
+        self.view.show({})
+        self.principal = None
 
     def _unsaved_segments(self) -> list[Segment]:
         """What is in flight, then what is in the journal. A proposal counts once it has landed."""
@@ -574,7 +577,7 @@ class Ledger:
     def _unissue(self, segment: Segment) -> None:
         if segment.kind is Kind.CREATE and segment.life is self.life:
             self.life, self.state = None, State.NONE
-            self.view.show({})
+            self._show_nothing()
         elif segment.kind is Kind.ROTATE:
             segment.life.secret = segment.replaced_secret
 
