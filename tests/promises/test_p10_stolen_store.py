@@ -139,8 +139,8 @@ async def test_no_log_record_and_no_error_shows_an_id(caplog: pytest.LogCaptureF
                 errors.append(error)
         await respond(send)
 
-    app = SessionMiddleware(routed(begin=begin, login=login, count=count, touchy=touchy), store)
-    app.manager.clock = clock
+    pages = routed(begin=begin, login=login, count=count, touchy=touchy)
+    app = SessionMiddleware(pages, store, clock=clock)
     async with running(app):
         browser, thief = Browser(app), Browser(app)
         await browser.get("/begin")
