@@ -16,7 +16,7 @@ from minisession._core.plan import Flight
 from minisession._core.rules import Standing, standing
 from minisession._core.settle import settle
 from minisession._ids import hash_secret, split_id
-from minisession.abc import Change, Outcome, Record
+from minisession.abc import Change, Destroy, Outcome, Record
 from minisession.stores.memory import MemoryStore
 
 NOW = 1_800_000_000.0
@@ -103,8 +103,14 @@ class Desk:
         return flight
 
     def commit(self, ledger: Ledger, *, issuing: bool = True) -> Flight:
-        """Save, and let the store answer."""
+        """Save, and let the store answer; what follows a destroy waits for its answer."""
         ledger.look()
+        flight = self._commit_once(ledger, issuing=issuing)
+        if flight.legs and isinstance(flight.legs[-1].change, Destroy):
+            return self._commit_once(ledger, issuing=issuing)
+        return flight
+
+    def _commit_once(self, ledger: Ledger, *, issuing: bool) -> Flight:
         flight = ledger.take(self.now, issuing=issuing) or Flight([])
         settle(ledger, flight, self.apply([leg.change for leg in flight.legs]))
         return flight
@@ -123,7 +129,7 @@ class Desk:
             if record is not None and self._is_good(record, secret):
                 ledger.adopt(record, secret)
                 return
-        ledger.void(ledger.life)
+        ledger.void(ledger.life, superseded=record is not None)
         raise SessionGone("it has ended")
 
     def _is_good(self, record: Record, secret: str | None) -> bool:

@@ -56,7 +56,7 @@ def test_each_life_has_a_change_of_its_own(life: Life) -> None:
 
     assert [type(leg.change) for leg in flight.legs] == [Destroy, Create]
     assert [leg.change.handle for leg in flight.legs] == ["handle", "second"]
-    assert (flight.landed, flight.error, flight.gone) == (False, None, False)
+    assert (flight.error, flight.gone) == (None, False)
 
 
 def test_a_write_names_its_epoch_and_renews_the_idle_timeout(life: Life) -> None:
@@ -218,10 +218,10 @@ def test_a_cookie_is_not_due_again_and_again_before_an_absolute_end(life: Life) 
     assert not cookie_is_due(life, ABSOLUTE, NOW)
 
 
-@pytest.mark.parametrize("spoiler", ["borrowed", "outdated", "secret", "lifetime", "browser"])
+@pytest.mark.parametrize("spoiler", ["outdated", "secret", "lifetime", "browser"])
 def test_a_cookie_is_never_due_where_it_is_not_ours_to_send(life: Life, spoiler: str) -> None:
     life.cookie_until = NOW - 1
-    life.borrowed, life.outdated = spoiler == "borrowed", spoiler == "outdated"
+    life.outdated = spoiler == "outdated"
     life.secret = None if spoiler == "secret" else life.secret
     lifetime = {"lifetime": 60, "browser": None}.get(spoiler, 0)
 
@@ -241,10 +241,10 @@ def test_a_touch_is_due_when_a_twentieth_of_the_idle_timeout_is_used_up(
     assert touch_is_due(life, CONFIG, NOW) == expected
 
 
-@pytest.mark.parametrize("spoiler", ["borrowed", "outdated", "unstored", "reads do not count"])
+@pytest.mark.parametrize("spoiler", ["outdated", "unstored", "reads do not count"])
 def test_a_touch_is_never_due_where_it_would_not_count(life: Life, spoiler: str) -> None:
     life.expires = NOW + 1
-    life.borrowed, life.outdated = spoiler == "borrowed", spoiler == "outdated"
+    life.outdated = spoiler == "outdated"
     life.stored = spoiler != "unstored"
     config = SessionConfig(cache_expire=10, refresh_on_read=spoiler != "reads do not count")
 

@@ -172,10 +172,12 @@ def record(*, previous: bytes | None = PREVIOUS, loads: bool = False) -> Record:
         (PREVIOUS, record(loads=True), 0, Standing.BORROWED),
         (PREVIOUS, record(loads=True), GRACE - 0.001, Standing.BORROWED),
         (PREVIOUS, record(loads=True), GRACE, Standing.REUSED),
-        (PREVIOUS, record(previous=None), 0, Standing.WRONG),
-        (OTHER, record(), 0, Standing.WRONG),
-        (OTHER, record(loads=True), 0, Standing.WRONG),
-        (b"", record(), 0, Standing.WRONG),
+        (OTHER, record(), 0, Standing.STALE),
+        (OTHER, record(loads=True), GRACE - 0.001, Standing.STALE),
+        (OTHER, record(), GRACE, Standing.WRONG),
+        (OTHER, record(loads=True), GRACE, Standing.WRONG),
+        (PREVIOUS, record(previous=None), GRACE, Standing.WRONG),
+        (b"", record(), GRACE, Standing.WRONG),
     ],
 )
 def test_a_secret_is_worth_what_the_record_says(

@@ -58,7 +58,8 @@ def test_what_is_committed_is_no_longer_unsaved(desk: Desk, session: Session) ->
 
     flight = desk.answer(session, desk.take(session))
 
-    assert (flight.landed, flight.error, flight.gone) == (True, None, False)
+    assert ledger_of(session).flight is None
+    assert (flight.error, flight.gone) == (None, False)
     assert not ledger_of(session).journal
     assert ledger_of(session).stored == {"a": b"1", "b": b"[2]", "c": b"3"}
 
@@ -138,8 +139,6 @@ def test_a_session_found_gone_never_turns_into_a_new_one(desk: Desk, session: Se
     desk.answer(session, desk.take(session), Gone())
 
     session["d"] = 4
-    session.destroy()
-    session["e"] = 5
 
     assert not ledger_of(session).journal
     assert session.id is None
@@ -147,15 +146,46 @@ def test_a_session_found_gone_never_turns_into_a_new_one(desk: Desk, session: Se
     assert ledger_of(session).cookie_order is CookieOrder.LEAVE
 
 
+def test_only_its_own_destroy_makes_a_session_found_ended_start_anew(
+    desk: Desk, session: Session
+) -> None:
+    session["c"] = 3
+    desk.answer(session, desk.take(session), Gone())
+
+    session.destroy()
+    session["message"] = "bye"
+
+    assert dict(session) == {"message": "bye"}
+    assert desk.commit(ledger_of(session)).error is None
+    assert desk.stored(session.id or "") == {"message": "bye"}
+
+
+def test_a_session_that_others_gave_another_id_is_theirs_and_is_not_destroyed(
+    desk: Desk, session: Session
+) -> None:
+    session["c"] = 3
+    desk.answer(session, desk.take(session), Gone(replaced=True))
+
+    session.destroy()
+    session["message"] = "bye"
+
+    assert not ledger_of(session).journal
+    ledger_of(session).seal(desk.now)
+    assert ledger_of(session).cookie_order is CookieOrder.LEAVE
+
+
 def test_destroying_what_others_have_destroyed_is_done(desk: Desk, session: Session) -> None:
     session.destroy()
     session["message"] = "bye"
-    flight = desk.take(session)
-    assert changes(flight) == [Destroy, Create]
+    ending = desk.take(session)
+    assert changes(ending) == [Destroy]
 
-    desk.answer(session, flight, Gone(), Committed(0))
+    desk.answer(session, ending, Gone())
+    beginning = desk.take(session)
+    assert changes(beginning) == [Create]
+    desk.answer(session, beginning, Committed(0))
 
-    assert not flight.gone
+    assert not ending.gone
     assert dict(session) == {"message": "bye"}
     assert session.is_started
 
@@ -272,7 +302,7 @@ def test_a_logout_that_was_not_taken_goes_first_again(desk: Desk, session: Sessi
     id = session.id or ""
     session.destroy()
     session["message"] = "bye"
-    desk.answer(session, desk.take(session), DOWN, DOWN)
+    desk.answer(session, desk.take(session), DOWN)
 
     assert ledger_of(session).flushable
     desk.commit(ledger_of(session), issuing=False)
@@ -577,7 +607,7 @@ def test_no_late_answer_opens_a_closed_session_again(
 
     desk.answer(session, flight, *[outcome] * len(flight.legs))
 
-    assert flight.landed
+    assert ledger_of(session).flight is None
     assert flight.gone is isinstance(outcome, Gone)
     assert flight.error is (outcome if isinstance(outcome, Exception) else None)
     assert not ledger_of(session).journal
