@@ -46,15 +46,15 @@ class Row:
     """
 
     handle: str
-    secret: bytes
+    secret: bytes = field(repr=False)
     created: float
     expires: float
     cookie_until: float
     principal: str | None
-    items: dict[str, tuple[bytes | None, int]]
+    items: dict[str, tuple[bytes | None, int]] = field(repr=False)
     size: int
     epoch: int = 0
-    previous: bytes | None = None
+    previous: bytes | None = field(default=None, repr=False)
     previous_loads: bool = False
     grace_until: float = 0.0
     cleared: int = -1
