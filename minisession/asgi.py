@@ -80,7 +80,25 @@ class SessionMiddleware:
             await self.app(scope, receive, send)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Keep the manager running as long as the application."""
+        """Keep the manager running as long as the application.
+
+        That the shutdown is complete is said last, when the store is closed: servers cut off what
+        still runs then. An application that asks for more instead of returning must not wait for
+        it, so there it is said first.
+        """
+        last_words: list[Message] = []
+
+        async def hold_back(message: Message) -> None:
+            if message["type"].startswith("lifespan.shutdown."):
+                last_words.append(message)
+            else:
+                await send(message)
+
+        async def receive_more() -> Message:
+            while last_words:
+                await send(last_words.pop())
+            return await receive()
+
         try:
             await self.manager.__aenter__()
         except StoreError as error:
@@ -89,9 +107,11 @@ class SessionMiddleware:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive_more, hold_back)
         finally:
             await self.manager.__aexit__(None, None, None)
+        for message in last_words:
+            await send(message)
 
     async def _run(
         self, scope: Scope, receive: Receive, send: Send, kind: type[_HttpResponse | _WebSocket]

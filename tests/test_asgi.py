@@ -672,6 +672,74 @@ async def test_the_store_is_open_between_startup_and_shutdown() -> None:
     assert "idle" in repr(app.manager)
 
 
+class Closing(MemoryStore):
+    """Notes in a list when it is closed, which takes a while."""
+
+    def __init__(self, order: list[str]) -> None:
+        super().__init__()
+        self._order = order
+
+    async def __aexit__(self, *_: object) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.wait_all_tasks_blocked()
+        self._order.append("closed")
+
+
+async def _lifespan_in_a_child_task(receive: Receive, send: Send) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: obey_lifespan(receive, send))
+
+
+@pytest.mark.parametrize("lifespan", [obey_lifespan, _lifespan_in_a_child_task])
+async def test_the_store_is_closed_before_the_server_hears_that_all_is_over(
+    lifespan: Callable[[Receive, Send], Awaitable[None]],
+) -> None:
+    order: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await lifespan(receive, send)
+
+    inbox = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+
+    async def receive() -> Message:
+        await checkpoint()
+        return inbox.pop(0)
+
+    async def send(message: Message) -> None:
+        order.append(message["type"].removeprefix("lifespan."))
+        if message["type"] == "lifespan.shutdown.complete":
+            tasks.cancel_scope.cancel()  # as servers do
+
+    async with anyio.create_task_group() as tasks:
+        await SessionMiddleware(app, Closing(order))({"type": "lifespan"}, receive, send)
+
+    assert order == ["startup.complete", "closed", "shutdown.complete"]
+
+
+async def test_an_app_that_asks_for_more_after_its_shutdown_does_not_keep_the_server_waiting() -> (
+    None
+):
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            await send({"type": f"{message['type']}.complete"})
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            to_app, inbox = anyio.create_memory_object_stream[Message](1)
+            outbox, from_app = anyio.create_memory_object_stream[Message](1)
+            wrapped = SessionMiddleware(app, "memory://")
+            with to_app, inbox, outbox, from_app:
+                tasks.start_soon(wrapped, {"type": "lifespan"}, inbox.receive, outbox.send)
+                answers = []
+                for kind in ("startup", "shutdown"):
+                    await to_app.send({"type": f"lifespan.{kind}"})
+                    answers.append((await from_app.receive())["type"])
+                tasks.cancel_scope.cancel()
+
+    assert answers == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
 async def test_an_app_can_be_started_again() -> None:
     app = SessionMiddleware(routed(write=write), "memory://")
     browser = Browser(app)

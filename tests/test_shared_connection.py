@@ -27,15 +27,18 @@ Request = tuple[str, int]  # whose it is, and the size of its body
 
 @pytest.fixture(scope="module", params=list(SERVERS))
 def port(request: pytest.FixtureRequest) -> Iterator[int]:
-    """Run a server in a process of its own; what it prints first is its port."""
+    """Run a server in a process of its own, which prints its port; it must stop in good order."""
     command = [sys.executable, "-m", "tests.shared_connection_app", request.param]
     root = Path(__file__).parents[1]
-    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=root, stdout=pipe, stderr=pipe) as process:
+        assert process.stdout is not None
         try:
-            assert process.stdout is not None
             yield int(process.stdout.readline())
         finally:
             process.terminate()
+            _, errors = process.communicate(timeout=30)
+    assert b"Traceback" not in errors, errors.decode()
 
 
 class Proxy:
