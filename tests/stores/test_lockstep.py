@@ -32,15 +32,17 @@ from minisession.errors import Conflict
 from minisession.stores.memory import MemoryStore
 from minisession.stores.sqlite import SQLiteStore
 
-HANDLES = ["ada", "bob", "eve"]
-KEYS = ["", "k", "ключ"]
+HANDLES = ["ada", "bob"]  # few of each, so that changes meet
+KEYS = ["", "ключ"]
 LIMITS = [40, 60, 1 << 20]
 
 handles = st.sampled_from(HANDLES)
 keys = st.sampled_from(KEYS)
-values = st.binary(max_size=25)
+values = st.sampled_from([b"", b"1", b"x" * 15, b"y" * 16, b"z" * 25])
+limits = st.sampled_from(LIMITS)
 secrets = st.binary(min_size=32, max_size=32)
-seconds = st.integers(min_value=0, max_value=60).map(float)
+lives = st.sampled_from([0.0, 5.0, 60.0, 600.0, 600.0])  # seconds
+graces = st.sampled_from([0.0, 20.0, 60.0])  # seconds
 principals = st.sampled_from([None, None, "", "p", "q"])
 steps_back = st.sampled_from([0, 0, 0, 0, 1, 1, 1, 2, -1])
 
@@ -83,27 +85,26 @@ class Lockstep(RuleBasedStateMachine):
             secret=data.draw(secrets),
             items=data.draw(st.dictionaries(keys, values)),
             created=self.now,
-            expires=self.now + data.draw(seconds),
-            cookie_until=self.now + data.draw(seconds),
-            max_size=data.draw(st.sampled_from(LIMITS)),
+            expires=self.now + data.draw(lives),
+            cookie_until=self.now + data.draw(lives),
+            max_size=data.draw(limits),
             principal=data.draw(principals),
         )
 
     def a_write(self, data: st.DataObject) -> Write:
         handle = data.draw(handles)
-        rotation = st.builds(
-            Rotation, secrets, seconds.map(lambda delta: self.now + delta), st.booleans()
-        )
+        ends = graces.map(lambda grace: self.now + grace)
+        rotation = st.builds(Rotation, secrets, ends, st.booleans())
         return Write(
             handle=handle,
             epoch=self.epoch(handle, data.draw(steps_back)),
-            expires=self.now + data.draw(seconds),
-            max_size=data.draw(st.sampled_from(LIMITS)),
+            expires=self.now + data.draw(lives),
+            max_size=data.draw(limits),
             items=data.draw(st.dictionaries(keys, st.none() | values)),
-            clear=data.draw(st.sampled_from([False, False, False, True])),
+            clear=data.draw(st.sampled_from([False] * 7 + [True])),
             rotation=data.draw(st.none() | st.none() | rotation),
             expect=data.draw(st.none() | st.none() | self.an_expectation(handle)),
-            cookie_until=data.draw(st.none() | seconds),
+            cookie_until=data.draw(st.none() | lives),
             principal=data.draw(principals),
         )
 
@@ -122,18 +123,30 @@ class Lockstep(RuleBasedStateMachine):
         handle = data.draw(handles)
         epoch = self.epoch(handle, data.draw(steps_back))
         if kind == "t":
-            return Touch(handle, epoch, self.now + data.draw(seconds))
+            return Touch(handle, epoch, self.now + data.draw(lives))
         return Destroy(handle, data.draw(st.sampled_from([epoch, None])))
 
     @rule(data=st.data())
     def one_change(self, data: st.DataObject) -> None:
         self.commit([self.a_change(data)])
 
-    @rule(data=st.data(), number=st.integers(2, 6))
-    def a_batch(self, data: st.DataObject, number: int) -> None:
-        self.commit([self.a_change(data) for _ in range(number)])
+    @rule(data=st.data(), handle=handles, grace=graces, number=st.integers(0, 5))
+    def a_rotation_and_writers_on_both_sides_of_it(
+        self, data: st.DataObject, handle: str, grace: float, number: int
+    ) -> None:
+        """What random changes seldom do: keep sessions alive, and meet in the grace."""
+        end, secret = self.now + 600, data.draw(secrets)
+        if self.model.load_nowait(handle, self.now) is None:
+            self.commit([Create(handle, secret, {}, self.now, end, end, 1 << 20)])
+        rotation = Rotation(secret, self.now + grace)
+        self.commit([Write(handle, self.epoch(handle, 0), end, 1 << 20, {}, rotation=rotation)])
+        for _ in range(number):
+            items = data.draw(st.dictionaries(keys, st.none() | values))
+            epoch = self.epoch(handle, data.draw(st.integers(0, 1)))
+            clear = data.draw(st.integers(0, 3)) == 0
+            self.commit([Write(handle, epoch, end, data.draw(limits), items, clear)])
 
-    @rule(delta=st.sampled_from([0.5, 5.0, 30.0]))
+    @rule(delta=st.sampled_from([0.5, 5.0, 20.0]))
     def time_passes(self, delta: float) -> None:
         self.now += delta
 
@@ -172,7 +185,7 @@ class Lockstep(RuleBasedStateMachine):
 @pytest.mark.slow
 def test_sqlite_and_memory_agree_on_every_outcome_and_every_record() -> None:
     lockstep = settings(
-        max_examples=40,
+        max_examples=80,
         stateful_step_count=30,
         deadline=None,
         suppress_health_check=list(HealthCheck),
