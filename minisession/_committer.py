@@ -18,9 +18,10 @@ import anyio
 from anyio.abc import TaskGroup
 
 from minisession._alarm import Alarm
+from minisession._core.books import State
 from minisession._core.change import Change, Committed, Destroy, Outcome, Touch
 from minisession._core.journal import Life
-from minisession._core.ledger import Ledger, State
+from minisession._core.ledger import Ledger
 from minisession._core.plan import Flight
 from minisession._core.settle import settle
 from minisession._loader import Loader

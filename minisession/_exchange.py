@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from minisession._caching import add_vary_cookie, apply_cache_limiter
 from minisession._cookies import delete_cookie, read_cookie, set_cookie
-from minisession._core.ledger import CookieOrder
+from minisession._core.books import CookieOrder
 from minisession._core.session import Session
 from minisession._ids import split_id
 from minisession._manager import SessionManager

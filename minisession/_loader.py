@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 
 import anyio
 
+from minisession._core.books import State
 from minisession._core.journal import Kind
-from minisession._core.ledger import Ledger, State
+from minisession._core.ledger import Ledger
 from minisession._core.rules import Standing, standing
 from minisession._ids import hash_secret
 from minisession.abc import LoadsNowait, Record, Store

@@ -27,9 +27,10 @@ from anyio.abc import TaskGroup
 from minisession._codec import decode
 from minisession._committer import Committer
 from minisession._context import bound
+from minisession._core.books import Candidates, State
 from minisession._core.change import Committed, Destroy
 from minisession._core.journal import Life
-from minisession._core.ledger import Candidates, Ledger, State
+from minisession._core.ledger import Ledger
 from minisession._core.plan import Flight
 from minisession._core.session import Session
 from minisession._ids import is_handle, split_id

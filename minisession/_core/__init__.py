@@ -7,8 +7,9 @@ come in, values go out, and every function is over when it returns.
     rules.py     who may read a stored session, and which change still counts
     journal.py   the writes that the store does not have yet
     view.py      what the application sees, decoded, and what has changed inside
-    ledger.py    all that is known of one session in one exchange, and its lifecycle
+    books.py     all that is known of one session in one exchange, and its lifecycle
     plan.py      what is handed to the store, and when things end
     settle.py    what the store's answers mean
+    ledger.py    what an application may do with the books
     session.py   the mapping that applications use
 """

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from minisession.errors import UnstorableValue
 
-from .ledger import State
+from .books import State
 from .view import CONTAINERS
 
 if TYPE_CHECKING:

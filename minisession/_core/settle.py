@@ -7,51 +7,51 @@
     SaveOutcomeUnknown      perhaps stored                  refuses writes until a refresh
     any other error         refused for good                forgets the change
 
-Pure bookkeeping on a `Ledger`, under its lock.
+Pure bookkeeping on `Books`, under its lock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from minisession._core.books import Books, State
 from minisession._core.change import Committed, Destroy, Gone, Outcome
 from minisession._core.journal import ISSUING, Kind, Life, Segment, apply
-from minisession._core.ledger import Ledger, State
 from minisession._core.plan import Flight, Leg
 from minisession.errors import MinisessionError, SaveOutcomeUnknown, StoreUnavailable
 
 
-def settle(ledger: Ledger, flight: Flight, outcomes: Sequence[Outcome]) -> None:
+def settle(books: Books, flight: Flight, outcomes: Sequence[Outcome]) -> None:
     """Note the store's answers, one for each change of the flight, which has landed then.
 
     The first Gone voids the rest: what comes after it was meant for a session that others had
     ended or moved on before these writes. A session that this exchange has destroyed meanwhile is
     destroyed, whoever was first. A closed session stays as it is.
     """
-    with ledger.lock:
-        ledger.flight = None
-        if ledger.state is State.CLOSED:
+    with books.lock:
+        books.flight = None
+        if books.state is State.CLOSED:
             flight.gone = any(isinstance(outcome, Gone) for outcome in outcomes)
             flight.error = next((o for o in outcomes if isinstance(o, MinisessionError)), None)
             return
         kept: list[Segment] = []
         for leg, outcome in zip(flight.legs, outcomes, strict=True):
             if isinstance(outcome, Committed):
-                _landed(ledger, leg, outcome)
+                _landed(books, leg, outcome)
             elif not isinstance(outcome, Gone):
                 flight.error = flight.error or outcome
-                kept += _missed(ledger, leg, outcome)
-                flight.refused = ledger.refused
+                kept += _missed(books, leg, outcome)
+                flight.refused = books.refused
             elif outcome.replaced or not leg.segment.life.ended:
                 flight.gone = True
-                ledger.void(leg.segment.life, superseded=outcome.replaced)
+                books.void(leg.segment.life, superseded=outcome.replaced)
                 return
             else:
                 flight.gone = leg.proposal
-        ledger.journal.restore(kept)
+        books.journal.restore(kept)
 
 
-def _landed(ledger: Ledger, leg: Leg, outcome: Committed) -> None:
+def _landed(books: Books, leg: Leg, outcome: Committed) -> None:
     life, segment = leg.segment.life, leg.segment
     if isinstance(leg.change, Destroy):
         return
@@ -62,28 +62,28 @@ def _landed(ledger: Ledger, leg: Leg, outcome: Committed) -> None:
         life.cookie_until = leg.change.cookie_until
     if segment.principal is not None:
         life.principal = segment.principal or None
-    if life is not ledger.life:
+    if life is not books.life:
         return
-    apply(segment, ledger.stored)
+    apply(segment, books.stored)
     if leg.proposal:
-        _show_proposed(ledger, segment.items)
+        _show_proposed(books, segment.items)
     if segment.kind in ISSUING:
-        ledger.issued = True
+        books.issued = True
     if segment.kind in ISSUING or segment.renew_cookie:
-        ledger.confirmed = not life.outdated
+        books.confirmed = not life.outdated
 
 
-def _show_proposed(ledger: Ledger, items: Mapping[str, bytes | None]) -> None:
+def _show_proposed(books: Books, items: Mapping[str, bytes | None]) -> None:
     for key, data in items.items():
-        if data is not None and not ledger.journal.names(key):
-            ledger.view.put_encoded(key, data)
+        if data is not None and not books.journal.names(key):
+            books.view.put_encoded(key, data)
 
 
-def _missed(ledger: Ledger, leg: Leg, error: MinisessionError) -> list[Segment]:
+def _missed(books: Books, leg: Leg, error: MinisessionError) -> list[Segment]:
     """Return what to keep of what the store did not commit; forget or doubt the rest."""
     life, kind = leg.segment.life, leg.segment.kind
     if isinstance(error, SaveOutcomeUnknown):
-        _doubt(ledger, leg, error)
+        _doubt(books, leg, error)
         return []
     if kind is Kind.CREATE:
         life.stored = False
@@ -91,39 +91,39 @@ def _missed(ledger: Ledger, leg: Leg, error: MinisessionError) -> list[Segment]:
         return []
     if isinstance(error, StoreUnavailable):
         return leg.parts
-    ledger.refused = error
-    if life is ledger.life:
-        _forget(ledger, leg)
+    books.refused = error
+    if life is books.life:
+        _forget(books, leg)
     return []
 
 
-def _doubt(ledger: Ledger, leg: Leg, error: SaveOutcomeUnknown) -> None:
+def _doubt(books: Books, leg: Leg, error: SaveOutcomeUnknown) -> None:
     """Refuse writes until a refresh; a `destroy()` in doubt is told by the next save."""
     leg.segment.life.in_doubt = True
-    if leg.segment.life is not ledger.life:
-        ledger.refused = error
+    if leg.segment.life is not books.life:
+        books.refused = error
         return
-    ledger.state, ledger.doubt = State.UNKNOWN, leg.segment
+    books.state, books.doubt = State.UNKNOWN, leg.segment
 
 
-def _forget(ledger: Ledger, leg: Leg) -> None:
+def _forget(books: Books, leg: Leg) -> None:
     """Undo here what the store refused for good."""
     kind, life = leg.segment.kind, leg.segment.life
     if kind is Kind.CREATE:
-        _unstart(ledger, life)
+        _unstart(books, life)
     elif kind is Kind.ROTATE:
-        _unrotate(ledger, life, leg.segment.replaced_secret)
-    ledger.show_stored()
+        _unrotate(books, life, leg.segment.replaced_secret)
+    books.show_stored()
 
 
-def _unstart(ledger: Ledger, life: Life) -> None:
-    ledger.journal.forget(life)
-    ledger.life, ledger.state = None, State.NONE
+def _unstart(books: Books, life: Life) -> None:
+    books.journal.forget(life)
+    books.life, books.state = None, State.NONE
 
 
-def _unrotate(ledger: Ledger, life: Life, secret: str | None) -> None:
+def _unrotate(books: Books, life: Life, secret: str | None) -> None:
     """Go back to the secret that the store has, unless another one is on its way already."""
-    pending = ledger.journal.issuing
+    pending = books.journal.issuing
     if pending is None:
         life.secret = secret
     else:

@@ -23,8 +23,9 @@ from minisession import (
     StoreUnavailable,
     UnstorableValue,
 )
-from minisession._core import ledger as ledger_module
-from minisession._core.ledger import CookieOrder, Ledger, State
+from minisession._core import books as books_module
+from minisession._core.books import CookieOrder, State
+from minisession._core.ledger import Ledger
 from minisession.abc import Committed, Gone, Record, Write
 
 from .lab import Desk, ledger_of
@@ -42,7 +43,7 @@ def desk() -> Desk:
 
 def table() -> dict[str, tuple[str, str, set[str]]]:
     """The lifecycle in the docstring: what reads and writes do, and what a state may become."""
-    lines = (ledger_module.__doc__ or "").splitlines()
+    lines = (books_module.__doc__ or "").splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("    state "))
     columns = [lines[start].index(word) for word in ("state", "reads", "writes", "becomes")]
     rows: dict[str, tuple[str, str, set[str]]] = {}

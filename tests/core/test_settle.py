@@ -17,7 +17,7 @@ from minisession import (
     StoreError,
     StoreUnavailable,
 )
-from minisession._core.ledger import CookieOrder, State
+from minisession._core.books import CookieOrder, State
 from minisession._core.plan import Flight
 from minisession.abc import Committed, Create, Destroy, Gone, Outcome, Write
 
