@@ -80,8 +80,10 @@ class Committer:
     async def _flush_forever(self, tasks: TaskGroup) -> None:
         while True:
             await self._flusher.wait()
-            # Not awaited: a slow commit of one session must not delay the writes of the others.
-            tasks.start_soon(self.commit, *self._unsaved())
+            flights, touches = self._unsaved()
+            if flights or touches:  # else the saves of responses were faster
+                # Not awaited: a slow commit of one session must not delay the writes of others.
+                tasks.start_soon(self.commit, flights, touches)
 
     def _unsaved(self) -> tuple[Flights, Sequence[Touch]]:
         """Take, as one batch, what was written and touched since the last time."""
