@@ -11,7 +11,9 @@ Data flows one way, and imports go the other:
           -> _exchange   one request: id in, headers out (_cookies, _caching: as text)
           -> _context    the ContextVar, and the `session` proxy
           -> _core/      what a session is and what may become of it; pure, nothing waits
-          -> _manager    everything about sessions that waits
+          -> _manager    opens and saves sessions: everything about them that waits
+             _loader       finds the stored session that a client may have
+             _committer    hands changes to the store, and its answers back
           -> abc         the store contract
           -> stores/     memory, sqlite
 
