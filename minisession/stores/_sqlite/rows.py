@@ -97,7 +97,7 @@ def record_of(handle: str, rows: list[tuple[Any, ...]]) -> Record:
         StoreCorrupt: a column holds what it cannot hold.
     """
     row = checked(handle, rows[0][:-2])
-    items = {key: data for *_, key, data in rows if key is not None}
+    items = {values[-2]: values[-1] for values in rows if values[-2] is not None}
     if not {bytes}.issuperset(map(type, items.values())):
         raise damaged(handle, "a stored item is damaged")
     return Record(
