@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -87,17 +88,20 @@ async def ask(
     With `into` the messages can be seen while, or although, the request does not end.
     """
     answer = Answer() if into is None else into
+    is_over = anyio.Event()
     pending: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
 
     async def receive() -> Message:
         if pending:
             return pending.pop()
-        await anyio.sleep_forever()
-        raise AssertionError("not reached")
+        await is_over.wait()
+        return {"type": "http.disconnect"}
 
     async def send(message: Message) -> None:
         await anyio.lowlevel.checkpoint()
         answer.messages.append(message)
+        if answer.is_complete:
+            is_over.set()
 
     await app(http_scope(path, cookie, scheme), receive, send)
     return answer
@@ -184,6 +188,7 @@ async def converse(
 ) -> list[Message]:
     """Open a WebSocket, send texts, hang up; return everything that the app sent."""
     scope = {**http_scope(path, cookie, "wss"), "type": "websocket", "subprotocols": []}
+    del scope["method"]
     if extensions is not None:
         scope["extensions"] = extensions
     inbound: list[Message] = [{"type": "websocket.connect"}]
