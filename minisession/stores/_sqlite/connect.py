@@ -86,7 +86,9 @@ def _connect(path: str) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, path: str) -> None:
+    connection.execute("BEGIN")  # what is read here must be of one moment: others may create now
     version = _our_version(connection, path)
+    connection.execute("COMMIT")
     _use_wal(connection, path)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA wal_autocheckpoint = 0")  # checkpoints.py does it
@@ -95,7 +97,7 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
 
 
 def _our_version(connection: sqlite3.Connection, path: str) -> int:
-    """Return the version of our schema in the file, 0 if it is empty."""
+    """Return the version of our schema in the file, 0 if it is empty. Runs in a transaction."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
