@@ -94,8 +94,9 @@ class Store(Protocol):
         """Apply each change and return one outcome for each, in order.
 
         An outcome is `Committed`, `Gone`, `Conflict` with the current value (compare-and-set),
-        `SessionTooLarge`, or the `StoreError` that this change met: `StoreUnavailable` only if
-        certainly nothing of it was stored. Raising a `StoreError` says it for all of them.
+        `SessionTooLarge`, or the `StoreError` that this change met: `StoreUnavailable` if certainly
+        nothing of it was stored and trying again makes sense, `SaveOutcomeUnknown` if it may have
+        been stored, any other if it can never be. Raising one says it for all of them.
         """
         ...
 
@@ -132,6 +133,7 @@ class Withdraws(Protocol):
     def withdraw(self, change: Change) -> bool:
         """Take back a change that nobody waits for any more.
 
-        Returns True if it is certainly not stored and never will be; False if it may be.
+        Returns True if it is certainly not stored and never will be; False if it may be, and for
+        a change that was handed over twice.
         """
         ...
