@@ -94,6 +94,7 @@ class Witness:
 
 
 @pytest.mark.anyio
+@pytest.mark.slow
 async def test_five_thousand_interleaved_requests_see_their_own_session(store: Store) -> None:
     witness = Witness()
     pages = {

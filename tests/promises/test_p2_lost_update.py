@@ -92,6 +92,7 @@ anyio.run(main, *sys.argv[1:], backend=sys.argv[1])
 """
 
 
+@pytest.mark.slow
 async def test_fifty_increments_in_each_of_four_processes_add_two_hundred(
     database: Path, anyio_backend: str
 ) -> None:

@@ -99,6 +99,7 @@ async def served(backend: str, database: Path) -> AsyncIterator[tuple[anyio.abc.
                 process.kill()
 
 
+@pytest.mark.slow
 async def test_ten_kills_under_load_on_each_backend_lose_nothing_that_was_acknowledged(
     database: Path, anyio_backend: str
 ) -> None:
