@@ -22,7 +22,7 @@ from minisession._core.books import State
 from minisession._core.change import Change, Committed, Destroy, Outcome, Touch
 from minisession._core.journal import Life
 from minisession._core.ledger import Ledger
-from minisession._core.plan import Flight
+from minisession._core.plan import Flight, Leg
 from minisession._core.settle import settle
 from minisession._loader import Loader
 from minisession.abc import Record, Store, Withdraws
@@ -31,6 +31,7 @@ from minisession.errors import (
     MinisessionError,
     SaveOutcomeUnknown,
     SaveTimeout,
+    StoreCorrupt,
     StoreError,
     UsageError,
 )
@@ -242,20 +243,24 @@ class Committer:
             self.land(ledger, flight, [no_answer() for _ in flight.legs])
 
     async def _find_out(self, flights: Flights) -> None:
+        """Look at what is stored now. What cannot be seen stays in doubt: it is not an end."""
         for ledger, flight in flights:
-            outcomes: list[Outcome] = []
-            record = None
-            for leg in flight.legs:
+            seen = [await self._look_behind(leg.segment.life) for leg in flight.legs]
+            self.land(ledger, flight, list(map(_outcome, flight.legs, seen)))
+            if ledger.state is State.UNKNOWN and not isinstance(seen[-1], StoreError):
                 try:
-                    record = await self.read_behind(leg.segment.life)
-                except StoreError as error:
-                    outcomes.append(SaveOutcomeUnknown(str(error)))
-                    continue
-                done = record is None and isinstance(leg.change, Destroy)
-                outcomes.append(Committed(0) if done else no_answer())
-            self.land(ledger, flight, outcomes)
-            if ledger.state is State.UNKNOWN:
-                self._loader.readopt(ledger, record)
+                    self._loader.readopt(ledger, seen[-1])
+                except StoreCorrupt:
+                    log.exception("%s: what became of it cannot be read", ledger)
+
+    async def _look_behind(self, life: Life) -> Record | StoreError | None:
+        try:
+            return await self.read_behind(life)
+        except StoreError as error:
+            return error
+        except Exception:  # a store that breaks the contract must not end the flusher for all
+            log.exception("%r failed with something else than a StoreError", self._store)
+            return no_answer()
 
     async def read_behind(self, life: Life) -> Record | None:
         """Load a session after everything that was handed over for it has been applied."""
@@ -263,6 +268,13 @@ class Committer:
         if isinstance(outcome, StoreError):
             raise outcome
         return await self._loader.load(life.handle, self._clock())
+
+
+def _outcome(leg: Leg, seen: Record | StoreError | None) -> Outcome:
+    """Return what is certain of a change whose answer was lost, from what was seen behind it."""
+    if isinstance(seen, StoreError):
+        return SaveOutcomeUnknown(str(seen))
+    return Committed(0) if seen is None and isinstance(leg.change, Destroy) else no_answer()
 
 
 def report_void(ledger: Ledger) -> None:

@@ -1,0 +1,210 @@
+"""The committer where asyncio's own `Task.cancel()` passes every shield, and where loops end."""
+
+# ruff: noqa: PT012  # it is often the end of an `async with sessions.open()` that raises
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+
+from minisession import (
+    SaveOutcomeUnknown,
+    SessionConfig,
+    SessionGone,
+    SessionManager,
+    StoreUnavailable,
+)
+from minisession.abc import Record
+from tests.remote_store import Fault, RemoteStore
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """trio has no cancellation that ignores shields."""
+    return "asyncio"
+
+
+# Nothing is flushed under a save, so that it is the save's own wait that is lost.
+UNFLUSHED = SessionConfig(on_error="rollback")
+
+
+async def begun(sessions: SessionManager) -> str:
+    async with sessions.open() as one:
+        one["n"] = 0
+        await one.save()
+        return str(one.id)
+
+
+async def lose_the_wait(store: RemoteStore, operation: Callable[[], Awaitable[object]]) -> None:
+    """Start an operation, and cancel its task when its change is with the store."""
+    commits = len(store.commits)
+
+    async def run() -> None:
+        await operation()
+
+    task = asyncio.ensure_future(run())
+    while len(store.commits) == commits:
+        await checkpoint()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("stored", [True, False])
+async def test_a_lost_wait_is_made_good_by_looking(stored: bool) -> None:
+    store = RemoteStore()
+    async with SessionManager(store, UNFLUSHED) as sessions:
+        id = await begun(sessions)
+        async with sessions.open(id) as one:
+            store.faults = [] if stored else [Fault.REFUSES]
+            one["n"] = 1
+            await lose_the_wait(store, one.save)
+            await anyio.wait_all_tasks_blocked()
+
+            assert one["n"] == int(stored)
+            one["m"] = 2
+            await one.save()
+
+
+@pytest.mark.parametrize("stored", [True, False])
+async def test_a_lost_wait_for_a_login_finds_out_which_id_is_good(stored: bool) -> None:
+    store = RemoteStore()
+    async with SessionManager(store, UNFLUSHED) as sessions:
+        old = await begun(sessions)
+        async with sessions.open(old) as one:
+            store.faults = [] if stored else [Fault.REFUSES]
+            one.regenerate()
+            await lose_the_wait(store, one.save)
+            await anyio.wait_all_tasks_blocked()
+
+            assert (one.id == old) == (not stored)
+            one["m"] = 2
+            await one.save()
+
+
+async def test_a_lost_wait_for_a_logout_is_no_doubt_once_it_is_seen() -> None:
+    store = RemoteStore()
+    async with SessionManager(store, UNFLUSHED) as sessions:
+        id = await begun(sessions)
+        async with sessions.open(id) as one:
+            one.destroy()
+            await lose_the_wait(store, one.save)
+            await anyio.wait_all_tasks_blocked()
+
+            await one.save()
+            assert not one.is_started
+            assert await store.scan(0.0) == []
+
+
+@pytest.mark.parametrize(
+    "error", [StoreUnavailable("away"), RuntimeError("a bug in the store")], ids=["away", "broken"]
+)
+async def test_what_cannot_be_found_out_stays_in_doubt_and_is_not_taken_for_an_end(
+    error: Exception,
+) -> None:
+    store = RemoteStore()
+    async with SessionManager(store, UNFLUSHED) as sessions:
+        id = await begun(sessions)
+        with pytest.raises(SaveOutcomeUnknown):
+            async with sessions.open(id) as one:
+                one["n"] = 1
+                store.load_error = error
+                await lose_the_wait(store, one.save)
+                await anyio.wait_all_tasks_blocked()
+                store.load_error = None
+
+                assert one.is_started
+                with pytest.raises(SaveOutcomeUnknown):
+                    one["m"] = 2
+        async with sessions.open(id) as one:
+            assert one["n"] == 1
+
+
+async def test_a_store_that_refuses_to_be_asked_leaves_the_doubt_too() -> None:
+    store = RemoteStore()
+    async with SessionManager(store, UNFLUSHED) as sessions:
+        id = await begun(sessions)
+        with pytest.raises(SaveOutcomeUnknown):
+            async with sessions.open(id) as one:
+                one["n"] = 1
+                store.faults = [Fault.NONE, Fault.REFUSES]
+                await lose_the_wait(store, one.save)
+                await anyio.wait_all_tasks_blocked()
+
+
+async def test_what_has_been_damaged_meanwhile_leaves_the_doubt_and_ends_nothing_else() -> None:
+    class Damaged(RemoteStore):
+        spoilt = False
+
+        async def load(self, handle: str, now: float) -> Record | None:
+            record = await super().load(handle, now)
+            if record is None or not self.spoilt:
+                return record
+            return replace(record, items={"n": b"{"})
+
+    store = Damaged()
+    async with SessionManager(store, UNFLUSHED) as sessions:
+        id = await begun(sessions)
+        with pytest.raises(SaveOutcomeUnknown):
+            async with sessions.open(id) as one:
+                one["n"] = 1
+                store.spoilt = True
+                await lose_the_wait(store, one.save)
+                await anyio.wait_all_tasks_blocked()
+        store.spoilt = False
+        async with sessions.open(id) as one:
+            assert one["n"] == 1
+
+
+async def test_without_a_lifespan_a_lost_wait_leaves_a_doubt_that_a_refresh_clears() -> None:
+    store = RemoteStore()
+    manager = SessionManager(store, UNFLUSHED)
+    async with store:
+        id = await begun(manager)
+        async with manager.open(id) as one:
+            one["n"] = 1
+            await lose_the_wait(store, one.save)
+
+            with pytest.raises(SaveOutcomeUnknown):
+                one["m"] = 2
+            await one.refresh()
+            assert one["n"] == 1
+
+
+async def test_a_loop_that_has_ended_leaves_nobody_waiting_for_ever() -> None:
+    """A flight whose loop is gone never lands; whoever waits for it gives up at the deadline."""
+    store = RemoteStore()
+    sessions = SessionManager(store, SessionConfig(save_timeout=0.02))
+    async with store:
+        id = await begun(sessions)
+        with anyio.fail_after(5), pytest.raises(SaveOutcomeUnknown):
+            async with sessions.open(id) as one:
+                assert one["n"] == 0
+                one._ledger.pause()  # as if another loop had taken it, and ended
+                try:
+                    await one.save()
+                finally:
+                    one._ledger.flight = None
+
+
+async def test_an_update_of_a_session_that_was_destroyed_meanwhile_says_that_it_is_gone() -> None:
+    store = RemoteStore()
+    async with SessionManager(store, UNFLUSHED) as sessions:
+        id = await begun(sessions)
+        async with sessions.open(id) as one:
+
+            def log_out(n: int) -> int:
+                one.destroy()
+                return n + 1
+
+            with pytest.raises(SessionGone):
+                await one.update("n", log_out)
+
+        assert await store.scan(0.0) == []
