@@ -65,7 +65,7 @@ class Desk:
         self.commit(ledger)
 
     async def refresh(self, ledger: Ledger) -> None:
-        raise NotImplementedError
+        self.refresh_now(Session(ledger))
 
     async def update(
         self, ledger: Ledger, key: str, fn: Callable[[Any], Any], default: Any

@@ -22,6 +22,7 @@ from minisession import (
     StoreCorrupt,
     StoreUnavailable,
     UnstorableValue,
+    UsageError,
 )
 from minisession._core import books as books_module
 from minisession._core.books import CookieOrder, State
@@ -674,6 +675,16 @@ def test_the_old_id_goes_on_loading_only_if_every_regenerate_says_so(
     desk.commit(ledger_of(session))
 
     assert (desk.stored(id) == HELD) is loads
+
+
+def test_who_opened_a_session_by_its_handle_cannot_lock_its_browser_out(desk: Desk) -> None:
+    session = desk.exchange()
+    ledger_of(session).adopt(record_of(), None)
+
+    with pytest.raises(UsageError, match=r"async with manager.open\(id\)"):
+        session.regenerate()
+
+    assert not ledger_of(session).journal
 
 
 def test_a_new_id_waits_for_an_answer_and_so_does_what_comes_after_it(desk: Desk) -> None:

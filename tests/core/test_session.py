@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from datetime import date
 from threading import Thread
 from typing import Any
@@ -395,6 +395,32 @@ def test_update_called_in_neither_way_says_which_ways_there_are(
         session.update(*arguments, **named)
 
     assert not session.is_started
+
+
+def test_saving_and_reading_again_are_awaited(desk: Desk, session: Session) -> None:
+    session["a"] = 1
+    at_once(session.save())  # type: ignore[arg-type]
+    assert session.id is not None
+    other = desk.exchange(session.id)
+    other["a"] = 2
+    at_once(other.save())  # type: ignore[arg-type]
+
+    at_once(session.refresh())  # type: ignore[arg-type]
+
+    assert session == {"a": 2}
+
+
+@pytest.mark.parametrize("fetch", [Session.__getitem__, Session.get, Session.setdefault])
+def test_what_changes_inside_a_value_that_was_fetched_is_saved(
+    desk: Desk, fetch: Callable[[Session, str], Any]
+) -> None:
+    id = desk.begun(cart=["apple"])
+    session = desk.exchange(id)
+
+    fetch(session, "cart").append("pear")
+    at_once(session.save())  # type: ignore[arg-type]
+
+    assert desk.stored(id) == {"cart": ["apple", "pear"]}
 
 
 # --- the session as a whole ----------------------------------------------------------------------

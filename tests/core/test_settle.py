@@ -494,6 +494,22 @@ def test_a_start_in_doubt_that_was_made_is_ours_to_send(desk: Desk) -> None:
     assert ledger_of(session).cookie_order is CookieOrder.SET
 
 
+def test_a_start_in_doubt_that_was_not_made_is_made_by_the_next_save(desk: Desk) -> None:
+    session = desk.exchange()
+    session["a"] = 1
+    flight = desk.take(session)
+    session["b"] = 2
+    session.regenerate()
+    desk.answer(session, flight, UNKNOWN)
+
+    ledger_of(session).was_not_created()
+    session["c"] = 3
+
+    assert session == {"a": 1, "b": 2, "c": 3}
+    assert changes(desk.answer(session, desk.take(session))) == [Create]
+    assert desk.stored(session.id or "") == {"a": 1, "b": 2, "c": 3}
+
+
 def test_a_new_id_in_doubt_while_another_waits_is_found_out(desk: Desk, session: Session) -> None:
     session.regenerate()
     flight = desk.take(session)
