@@ -328,7 +328,7 @@ async def test_a_damaged_record_counts_as_unknown_and_stays(
 async def test_a_damaged_row_of_a_file_is_left_as_it_is(
     database: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = site(SQLiteStore(database))
+    app = site(SQLiteStore(database), SessionConfig())
     browser = Browser(app)
     async with running(app):
         await browser.get("/begin")
@@ -337,7 +337,7 @@ async def test_a_damaged_row_of_a_file_is_left_as_it_is(
         connection.execute("UPDATE item SET data = x'FF7B' WHERE key = 'n'")
     connection.close()
 
-    app = site(SQLiteStore(database))
+    app = site(SQLiteStore(database), SessionConfig())
     browser.app = app
     async with running(app):
         assert (await browser.get("/read")).body == b"[]"
@@ -363,7 +363,7 @@ def thesis(database: Path) -> Iterator[Path]:
 
 
 async def test_a_damaged_file_is_a_503_and_stays(thesis: Path) -> None:
-    app = site(SQLiteStore(thesis))
+    app = site(SQLiteStore(thesis), SessionConfig())
     browser = Browser(app)
     browser.id = f"{'A' * 22}.{'B' * 32}"
     answers = [await browser.get(path) for path in ("/read", "/write")]
