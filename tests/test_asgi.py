@@ -46,7 +46,7 @@ from tests.remote_store import IN_DOUBT, NOT_STORED, Fault, RemoteStore
 pytestmark = pytest.mark.anyio
 
 Page = Callable[[Scope, Receive, Send], Awaitable[None]]
-QUICK = SessionConfig(save_timeout=0.02)
+QUICK = SessionConfig(save_timeout=0.1)
 
 
 async def write(scope: Scope, receive: Receive, send: Send) -> None:

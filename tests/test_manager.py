@@ -54,7 +54,7 @@ def remote() -> RemoteStore:
 
 @pytest.fixture
 async def sessions(remote: RemoteStore, clock: Clock) -> AsyncIterator[SessionManager]:
-    async with SessionManager(remote, SessionConfig(save_timeout=0.05), clock=clock) as manager:
+    async with SessionManager(remote, SessionConfig(save_timeout=0.2), clock=clock) as manager:
         yield manager
 
 

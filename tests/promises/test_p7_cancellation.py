@@ -372,7 +372,7 @@ async def test_a_cancelled_task_waits_for_its_writes_no_longer_than_the_deadline
     fault: Fault, way: tuple[str, Sweep]
 ) -> None:
     store = RemoteStore()
-    config = SessionConfig(save_timeout=0.05)
+    config = SessionConfig(save_timeout=0.2)
     async with SessionManager(store, config) as sessions:
         trial = Trial(sessions)
         await trial.begin()

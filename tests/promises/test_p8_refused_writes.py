@@ -39,7 +39,7 @@ from tests.remote_store import IN_DOUBT, NOT_STORED, Fault, RemoteStore
 
 pytestmark = pytest.mark.anyio
 
-QUICK = SessionConfig(save_timeout=0.03)
+QUICK = SessionConfig(save_timeout=0.1)
 
 
 async def begin(scope: Scope, receive: Receive, send: Send) -> None:
