@@ -136,6 +136,8 @@ class Committer:
         if ledger.state in (State.CLOSED, State.EXCLUDED):
             ledger.require_ready()
         problem: MinisessionError | None = _look(ledger)
+        if problem is not None and self._config.on_error == "rollback":
+            raise problem
         awaited = await self.quiet(ledger)
         problem = problem or (None if awaited is None else awaited.refused) or ledger.refused
         problem = await self._commit_journal(ledger, issuing=issuing) or problem

@@ -15,7 +15,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from minisession import SessionConfig, SessionMiddleware, session
+from minisession import SessionConfig, SessionMiddleware, UnstorableValue, session
 from minisession.abc import Store
 from minisession.stores.sqlite import SQLiteStore
 from tests.asgi_client import Answer, Browser, Receive, Scope, Send, respond, routed, running
@@ -151,6 +151,25 @@ async def test_with_rollback_an_exception_drops_what_was_written(store: Store) -
     async with running(app):
         await browser.get("/begin")
         with pytest.raises(ZeroDivisionError):
+            await browser.get("/page")
+        shown = await browser.get("/show")
+
+    assert shown.body == b"[('cart', []), ('n', 0)]"
+
+
+async def test_with_rollback_a_nested_value_that_is_refused_drops_the_other_writes_too(
+    store: Store,
+) -> None:
+    async def page(scope: Scope, receive: Receive, send: Send) -> None:
+        session["n"] = 1
+        session["cart"].append(object())
+        await respond(send)
+
+    app = app_with(store, page, on_error="rollback")
+    browser = Browser(app)
+    async with running(app):
+        await browser.get("/begin")
+        with pytest.raises(UnstorableValue):
             await browser.get("/page")
         shown = await browser.get("/show")
 

@@ -23,7 +23,7 @@ from .rows import COLUMNS, readable, record_of
 LOAD = f"""
     SELECT {", ".join("session." + name for name in COLUMNS.split(", "))}, item.key, item.data
     FROM session LEFT JOIN item ON item.session = session.id AND item.data IS NOT NULL
-    WHERE session.handle = ? AND session.expires > ?
+    WHERE session.handle = ? AND session.expires > ? ORDER BY item.rowid
 """  # noqa: S608
 SUMMARY = "SELECT handle, created, expires, principal FROM session"
 SCAN = f"{SUMMARY} WHERE handle > ? AND expires > ? ORDER BY handle LIMIT ?"
