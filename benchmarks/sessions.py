@@ -17,30 +17,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from _http import BODY, compare, table
+from _http import compare, table
+from server import app as plain
 
 from minisession import SessionMiddleware, session
 
 BROWSERS = 256
 BASELINE = "minisession asyncio, none"
 KINDS = ("none", "untouched", "memory", "sqlite")
-
-
-async def answer(send: Any) -> None:
-    headers = [(b"content-type", b"text/plain"), (b"content-length", b"5")]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": BODY})
-
-
-async def plain(scope: Any, receive: Any, send: Any) -> None:
-    """What is served where no session is used."""
-    if scope["type"] == "lifespan":
-        while True:
-            kind = (await receive())["type"]
-            await send({"type": f"{kind}.complete"})
-            if kind == "lifespan.shutdown":
-                return
-    await answer(send)
 
 
 async def counting(scope: Any, receive: Any, send: Any) -> None:
