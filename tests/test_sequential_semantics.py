@@ -65,6 +65,7 @@ class Kept:
     data: dict[str, Any]
     created: float
     expires: float
+    cookie_until: float = 0.0
     principal: str | None = None
     replaced_id: str | None = None
     replaced_loads: bool = False
@@ -219,6 +220,8 @@ class Model:
                 kept.replaced_id, kept.id, kept.replaced_loads = kept.id, id, loads
                 kept.grace_until = now + GRACE
                 kept.changed_since, kept.cleared_since = set(), False
+        if step[0] in ("create", "rotate", "renew"):
+            kept.cookie_until = now + self.max_age(kept.created, now)
         if not borrowed and step[0] in ("put", "drop"):
             kept.changed_since.add(step[1])
         kept.cleared_since = kept.cleared_since or step[0] == "clear"
@@ -335,7 +338,43 @@ async def _outcome(use: Use) -> tuple[Any, Exception | None]:
 BROWSERS = ("ada", "bob")
 keys = st.sampled_from(["a", "b", "c"])
 values = st.one_of(st.lists(st.integers(0, 9), max_size=2), st.integers(0, 9), st.text(max_size=2))
-pauses = st.sampled_from([1.0, 10.0, 29.0, 31.0, 100.0, 299.0, 301.0, 570.0, 600.0, 1300.0])
+pauses = st.sampled_from(
+    [0.0, 0.0, 0.0, 10.0, 29.0, 31.0, 100.0, 100.0, 299.0, 301.0, 599.0, 600.0]
+)
+operations = st.one_of(
+    st.tuples(st.just("put"), keys, values),
+    st.tuples(st.just("put"), keys, values),
+    st.tuples(st.just("change_inside"), keys, st.integers(0, 9)),
+    st.tuples(st.just("change_inside"), keys, st.integers(0, 9)),
+    st.tuples(st.just("setdefault"), keys, values),
+    st.tuples(st.just("delete"), keys),
+    st.tuples(st.just("pop"), keys),
+    st.tuples(st.just("update"), st.dictionaries(keys, values, max_size=3)),
+    st.tuples(st.just("clear")),
+    st.tuples(st.just("name_the_principal"), st.sampled_from([None, "user:1", "user:2"])),
+    st.tuples(st.just("regenerate"), st.booleans()),
+    st.tuples(st.just("destroy")),
+    st.tuples(st.just("save")),
+    st.tuples(st.just("refresh")),
+    st.tuples(st.just("update_atomically"), keys, st.integers(0, 9)),
+    st.tuples(st.just("look_at_everything")),
+    st.tuples(st.just("look_at_everything")),
+    st.tuples(st.just("time_passes"), pauses),
+    st.tuples(st.just("look_at_everything")),
+)
+several = st.lists(operations, min_size=1, max_size=6)
+meanwhile = st.one_of(
+    st.just(()),
+    st.just(()),
+    st.just(()),
+    st.just(()),
+    st.tuples(st.just("restart")),
+    st.tuples(st.just("sweep")),
+    st.tuples(st.just("revoke"), st.integers(0, 9)),
+    st.tuples(st.just("take_over_an_id"), st.sampled_from(BROWSERS), st.integers(0, 9)),
+)
+"""What happens between two requests. Not rules of their own: most steps are to be requests."""
+statuses = st.sampled_from([200, 200, 303, 500])
 
 open_visit = precondition(lambda self: self.visit is not None)
 before_the_start = precondition(lambda self: self.visit is not None and not self.visit.started)
@@ -373,13 +412,17 @@ class Sequence(RuleBasedStateMachine):
         self.serve()
         self.jars: dict[str, tuple[str, float]] = {}
         self.seen_ids: list[str] = []
-        self.browser = ""
+        for browser in BROWSERS:
+            self.send_a_request(browser)
+            self.put("a", ["from the start"])
+            self.end_the_response()
 
     def __init__(self) -> None:
         super().__init__()
         self.stack, self.server = ExitStack(), ExitStack()
         self.visit: Visit | None = None
         self.request: Request | None = None
+        self.browser = ""
 
     def serve(self) -> None:
         self.store: Store = (
@@ -402,8 +445,11 @@ class Sequence(RuleBasedStateMachine):
     # --- requests
 
     @between_requests
-    @rule(browser=st.sampled_from(BROWSERS))
-    def send_a_request(self, browser: str) -> None:
+    @rule(browser=st.sampled_from(BROWSERS), happens=meanwhile, pause=pauses)
+    def send_a_request(self, browser: str, happens: Step = (), pause: float = 0.0) -> None:
+        self.time_passes(pause)
+        if happens:
+            getattr(self, happens[0])(*happens[1:])
         self.browser = browser
         id, until = self.jars.get(browser, (None, math.inf))
         if until <= self.clock():
@@ -414,6 +460,13 @@ class Sequence(RuleBasedStateMachine):
         self.request = Request(self.portal, self.app, cookie)
         # The exchange notes when its request arrived: the handler runs before time passes.
         self.request.do(lambda: None)
+
+    @open_visit
+    @rule(steps=several)
+    def use_the_session(self, steps: list[Step]) -> None:
+        for name, *arguments in steps:
+            getattr(self, name)(*arguments)
+            self.the_store_holds_what_the_model_says()
 
     def do(self, use: Use) -> Any:
         assert self.request is not None
@@ -469,13 +522,9 @@ class Sequence(RuleBasedStateMachine):
 
     # --- operations
 
-    @open_visit
-    @rule(key=keys, value=values)
     def put(self, key: str, value: Any) -> None:
         self.write(lambda: session.set(key, deepcopy(value)), ("put", key, value))
 
-    @open_visit
-    @rule(key=keys, value=values)
     def setdefault(self, key: str, value: Any) -> None:
         if key in self.now_visiting.data:
             assert self.do(lambda: deepcopy(session.setdefault(key, 0))) == self.visit_data[key]
@@ -487,8 +536,6 @@ class Sequence(RuleBasedStateMachine):
         assert self.visit is not None
         return self.visit.data
 
-    @open_visit
-    @rule(key=keys, item=st.integers(0, 9))
     def change_inside(self, key: str, item: int) -> None:
         visit = self.now_visiting
         if type(visit.data.get(key)) is not list:
@@ -499,8 +546,6 @@ class Sequence(RuleBasedStateMachine):
         if visit.state == "live":
             visit.changed_inside.add(key)
 
-    @open_visit
-    @rule(key=keys)
     def delete(self, key: str) -> None:
         if key not in self.now_visiting.data:
             with pytest.raises(KeyError):
@@ -508,8 +553,6 @@ class Sequence(RuleBasedStateMachine):
         else:
             self.write(lambda: session.__delitem__(key), ("drop", key), starts=False)
 
-    @open_visit
-    @rule(key=keys)
     def pop(self, key: str) -> None:
         if key not in self.now_visiting.data:
             assert self.do(lambda: session.pop(key, "missing")) == "missing"
@@ -517,27 +560,19 @@ class Sequence(RuleBasedStateMachine):
             expected = self.visit_data[key]
             assert self.write(lambda: session.pop(key), ("drop", key), starts=False) == expected
 
-    @open_visit
-    @rule(values=st.dictionaries(keys, values, max_size=3))
     def update(self, values: dict[str, Any]) -> None:
         steps = [("put", key, value) for key, value in values.items()]
         self.write(lambda: session.update(deepcopy(values)), *steps, starts=bool(values))
 
-    @open_visit
-    @rule()
     def clear(self) -> None:
         steps = [] if self.now_visiting.state == "none" else [("clear",)]
         self.write(_call("clear"), *steps, starts=False)
 
-    @open_visit
-    @rule(name=st.sampled_from([None, "user:1", "user:2"]))
     def name_the_principal(self, name: str | None) -> None:
         nothing = name is None and self.now_visiting.state == "none"
         steps = [] if nothing else [("principal", name)]
         self.write(lambda: setattr(session, "principal", name), *steps, starts=not nothing)
 
-    @open_visit
-    @rule(loads=st.booleans())
     def regenerate(self, loads: bool) -> None:
         visit = self.now_visiting
         issuing = [step for step in visit.pending if step[0] in ("create", "rotate")]
@@ -556,8 +591,6 @@ class Sequence(RuleBasedStateMachine):
             assert handle_of(visit.id) == visit.handle
             visit.pending.append(("rotate", visit.id, loads))
 
-    @open_visit
-    @rule()
     def destroy(self) -> None:
         visit = self.now_visiting
         self.do(_call("destroy"))
@@ -576,16 +609,12 @@ class Sequence(RuleBasedStateMachine):
         if self.model.flushes:
             self.model.commit(visit, self.clock(), issuing=False, looks=False)
 
-    @open_visit
-    @rule()
     def save(self) -> None:
         visit = self.visit
         assert visit is not None  # a save alone does not load
         self.model.commit(visit, self.clock(), issuing=True)
         self._await_or_gone(_call("save"))
 
-    @open_visit
-    @rule()
     def refresh(self) -> None:
         visit = self.now_visiting
         stored = visit.state == "live" and visit.known is not None
@@ -612,8 +641,6 @@ class Sequence(RuleBasedStateMachine):
         else:
             self.do(use)
 
-    @open_visit
-    @rule(key=keys, item=st.integers(0, 9))
     def update_atomically(self, key: str, item: int) -> None:
         visit, now = self.now_visiting, self.clock()
         if visit.state == "none" and visit.started:
@@ -642,8 +669,6 @@ class Sequence(RuleBasedStateMachine):
                 self._show(visit, step)
         self._await_or_gone(lambda: session.update(key, lambda old: [old, item], default="nothing"))
 
-    @open_visit
-    @rule()
     def look_at_everything(self) -> None:
         visit = self.now_visiting
 
@@ -669,7 +694,7 @@ class Sequence(RuleBasedStateMachine):
     # --- the response
 
     @before_the_start
-    @rule(status=st.sampled_from([200, 200, 303, 500]))
+    @rule(status=statuses)
     def start_the_response(self, status: int) -> None:
         visit = self.visit
         assert visit is not None
@@ -686,13 +711,12 @@ class Sequence(RuleBasedStateMachine):
         touched = visit.state != "unread"
         written = bool(visit.pending)
         issuing = any(step[0] in ("create", "rotate") for step in visit.pending)
-        kept = self.model.living(visit.handle, now)
-        until = self.jars.get(self.browser, ("", math.inf))[1]
         due = False
-        if visit.state == "live" and kept is not None and not (visit.borrowed or issuing):
-            left = until - now if visit.id == self.jars.get(self.browser, ("",))[0] else math.inf
-            due = left < self.model.max_age(kept.created, now) / 2
-            due = due and (written or config.refresh_on_read)
+        if visit.state == "live" and visit.known is not None and not (visit.borrowed or issuing):
+            left = visit.known.cookie_until - now
+            due = left < self.model.max_age(visit.known.created, now) / 2
+            outlives_it = visit.known.expires > visit.known.cookie_until
+            due = due and (written or outlives_it or config.refresh_on_read)
         self.model.commit(visit, now, issuing=True)
         sets = visit.state == "live" and (visit.issued or due)
         if sets:
@@ -756,68 +780,75 @@ class Sequence(RuleBasedStateMachine):
         if visit.state != "unread":
             self.model.touch(visit, self.clock())
 
-    # --- what happens often, in one step, so that the rest happens to something
+    # --- whole requests
 
     @between_requests
-    @rule(browser=st.sampled_from(BROWSERS), key=keys, item=st.integers(0, 9))
-    def use_it_as_usual(self, browser: str, key: str, item: int) -> None:
-        self.send_a_request(browser)
-        if type(self.now_visiting.data.get(key)) is list:
-            self.change_inside(key, item)
+    @rule(
+        browser=st.sampled_from(BROWSERS),
+        happens=meanwhile,
+        pause=pauses,
+        before=several,
+        status=statuses,
+        after=several,
+        ends=st.sampled_from(["end", "end", "end", "crash early", "crash late"]),
+    )
+    def send_a_whole_request(
+        self,
+        browser: str,
+        happens: Step,
+        pause: float,
+        before: list[Step],
+        status: int,
+        after: list[Step],
+        ends: str,
+    ) -> None:
+        self.send_a_request(browser, happens, pause)
+        self.use_the_session(before)
+        if ends != "crash early":
+            self.start_the_response(status)
+            self.use_the_session(after)
+        if ends == "end":
+            self.end_the_response()
         else:
-            self.put(key, [item])
-        self.end_the_response()
-        self.send_a_request(browser)
-        self.look_at_everything()
+            self.crash()
 
     @before_the_start
-    @rule(loads=st.booleans(), written=keys, then=keys, seconds=st.sampled_from([0.0, 29.0, 31.0]))
-    def log_in_while_another_has_the_old_id(
-        self, loads: bool, written: str, then: str, seconds: float
+    @rule(loads=st.booleans(), before=several, pause=pauses, after=several)
+    def regenerate_while_another_has_the_old_id(
+        self, loads: bool, before: list[Step], pause: float, after: list[Step]
     ) -> None:
         other = next(name for name in BROWSERS if name != self.browser)
         old_id = self.now_visiting.id
         self.regenerate(loads)
-        self.put(written, "user")
+        self.use_the_session(before)
         self.end_the_response()
-        self.clock.advance(seconds)
         if old_id is not None:
             self.jars[other] = old_id, math.inf
-        self.send_a_request(other)
-        self.look_at_everything()
-        self.put(then, "late")
+        self.send_a_request(other, pause=pause)
+        self.use_the_session(after)
 
     # --- everything else that happens
 
-    @rule(seconds=pauses)
     def time_passes(self, seconds: float) -> None:
         self.clock.advance(seconds)
 
-    @rule(data=st.data())
-    def revoke(self, data: st.DataObject) -> None:
+    def revoke(self, which: int) -> None:
         if self.model.kept:
-            # In the order of their creation: ids are random, and draws must not depend on them.
-            handle = data.draw(st.sampled_from(list(self.model.kept)), "handle")
+            handle = [*self.model.kept][-1 - which % len(self.model.kept)]
             lived = self.model.living(handle, self.clock()) is not None
             assert self.portal.call(self.app.manager.revoke, handle) is lived
             if lived:
                 del self.model.kept[handle]
 
-    @between_requests
-    @precondition(lambda self: self.seen_ids)
-    @rule(browser=st.sampled_from(BROWSERS), data=st.data())
-    def take_over_an_id(self, browser: str, data: st.DataObject) -> None:
+    def take_over_an_id(self, browser: str, which: int) -> None:
         """A copied cookie, or one that a browser kept too long."""
-        id = data.draw(st.sampled_from(self.seen_ids), "id")
-        self.jars[browser] = id, math.inf
+        if self.seen_ids:
+            self.jars[browser] = self.seen_ids[-1 - which % len(self.seen_ids)], math.inf
 
-    @between_requests
-    @rule()
     def restart(self) -> None:
         self.server.close()
         self.serve()
 
-    @rule()
     def sweep(self) -> None:
         self.portal.call(self.store.purge, self.clock(), 500)
         assert self.portal.call(self.store.purge, self.clock(), 500) == 0
@@ -869,8 +900,8 @@ def test_requests_one_after_the_other_do_what_a_plain_model_says(
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=40 if persistent else 150,
-            stateful_step_count=40,
+            max_examples=30 if persistent else 100,
+            stateful_step_count=25,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
