@@ -4,7 +4,7 @@
 
     session["user_id"] = 123
 
-Data flows one way, and imports go the other:
+How a request goes through it:
 
     bytes -> server/     an ASGI server that has never heard of sessions
           -> asgi        SessionMiddleware: finds the session of a request, guards its response
@@ -17,7 +17,10 @@ Data flows one way, and imports go the other:
           -> abc         the store contract
           -> stores/     memory, sqlite
 
-`config` holds every choice a user has, `errors` every error, `testing` what checks stores.
+Beside it: `config` (every choice a user has; `_settings` and `_ini` read it from elsewhere),
+`errors`, `_ids`, `_codec` (values as bytes), `_loop` and `_alarm` (threads that wake the loop),
+`cli/`, `demo/`, and `testing` (what checks a store). Who may import whom is kept, and listed, by
+`tests/test_architecture.py`; nothing imports what uses it.
 """
 
 from minisession._context import current, session

@@ -34,8 +34,6 @@ MAX_DEPTH = 100
 # ones hexadecimal.
 _PLAIN_INT_BITS = 2000
 
-_MUTABLE = frozenset({list, dict, set})
-
 _STORABLE = (
     "str, int, float, bool, None, list, dict, tuple, set, bytes, datetime, date, Decimal and UUID"
 )
@@ -97,13 +95,6 @@ def decode_many(items: Mapping[str, bytes]) -> dict[str, Any]:
         except StoreCorrupt as error:
             raise StoreCorrupt(f"the value of {_step(key)} cannot be read: {error}") from None
     return values
-
-
-def is_mutable(value: object) -> bool:
-    """Say whether a value that `encode` accepts could change in the application's hands."""
-    if type(value) is tuple:
-        return any(map(is_mutable, value))
-    return type(value) in _MUTABLE
 
 
 # --- Writing. A writer takes a value of exactly its type and the number of containers around it.

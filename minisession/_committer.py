@@ -3,8 +3,9 @@
 What a change is and what an answer means is decided in `_core`; here is the waiting for it, with
 shields, deadlines and one commit per session at a time. Batching belongs to the store.
 
-All mutable state: `_unflushed` (ledgers with something for the flusher) and `_touches` (at most
-one per handle), both emptied at the next tick while `run` lasts.
+All mutable state: `_tasks` (the owner of commits that nobody waits for, while `run` lasts),
+`_unflushed` (ledgers with something for the flusher) and `_touches` (at most one per handle), both
+emptied at the next tick.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ class Committer:
         touch = ledger.touch(self._clock())
         if touch is None:
             return
-        if ledger.is_flushed:
+        if self.flushes():
             self._touches[touch.handle] = touch
             self._flusher.ring()
         else:
@@ -247,7 +248,8 @@ class Committer:
     async def _find_out(self, flights: Flights) -> None:
         """Look at what is stored now. What cannot be seen stays in doubt: it is not an end."""
         for ledger, flight in flights:
-            seen = [await self._look_behind(leg.segment.life) for leg in flight.legs]
+            with anyio.CancelScope(shield=True):  # a look has a deadline; a flight must land
+                seen = [await self._look_behind(leg.segment.life) for leg in flight.legs]
             self.land(ledger, flight, list(map(_outcome, flight.legs, seen)))
             if ledger.state is State.UNKNOWN and not isinstance(seen[-1], StoreError):
                 try:

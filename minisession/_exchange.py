@@ -37,8 +37,8 @@ class Exchange:
     __slots__ = (
         "_config",
         "_cookie",
+        "_fields",
         "_has_cookie",
-        "_headers",
         "_https",
         "_manager",
         "_path",
@@ -60,7 +60,7 @@ class Exchange:
         self._config = config
         self._https = https
         self._cookie = config.cookie_for(https)
-        self._headers = headers
+        self._fields = [value for name, value in headers if name == b"cookie"]
         self._has_cookie = False
         self._path = path
         self._untouched_headers: Headers | None = None
@@ -69,8 +69,7 @@ class Exchange:
 
     def _candidates(self) -> list[tuple[str, str]]:
         """Find the ids that the request presents, well-formed and distinct, in its order."""
-        fields = (value for name, value in self._headers if name == b"cookie")
-        values = read_cookie(fields, self._cookie.name)
+        values = read_cookie(self._fields, self._cookie.name)
         self._has_cookie = bool(values)
         ids = [pair for value in values if (pair := split_id(value)) is not None]
         return ids[:MAX_CANDIDATES]

@@ -7,8 +7,8 @@ session is and what may become of it is decided in `_core`.
     sweeper   removes expired sessions from the store, in small batches
 
 Both live only while the manager is entered; without them the saves at the response and at the end
-of an exchange do their work. All mutable state of its own: `_turns` (who is next to update a key)
-and `_swept` (when the store was last swept).
+of an exchange do their work. All mutable state of its own: `_stack` (what leaving it must
+close), `_turns` (who is next to update a key) and `_swept` (when the store was last swept).
 """
 
 from __future__ import annotations
@@ -87,13 +87,13 @@ class SessionManager:
         self._stack: AsyncExitStack | None = None
 
     def __repr__(self) -> str:
-        state = "idle" if self._stack is None else "running"
+        state = "running" if self.is_running else "idle"
         return f"<SessionManager {state} store={self.store!r}>"
 
     # --- its own life --------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        if self._stack is not None:
+        if self.is_running:
             raise UsageError(
                 "this SessionManager is entered already; make one for each `async with`"
             )
@@ -116,6 +116,11 @@ class SessionManager:
         stack, self._stack = self._stack, None
         if stack is not None:
             await stack.__aexit__(exc_type, exc, traceback)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether somebody has entered it, so that its background tasks run."""
+        return self._stack is not None
 
     # --- opening -------------------------------------------------------------------------------
 
@@ -192,8 +197,12 @@ class SessionManager:
         await self._committer.settle_up(ledger, issuing=issuing)
 
     async def keep_alive(self, ledger: Ledger) -> None:
-        """Renew the idle timeout of a session that was used since the last time, if it is due."""
-        await self._committer.touch(ledger)
+        """Renew the idle timeout of a session that was used since the last time, if it is due.
+
+        Never delays a response: where nothing flushes, that waits for the end of the exchange.
+        """
+        if self._committer.flushes():
+            await self._committer.touch(ledger)
 
     async def leave(self, ledger: Ledger, *, issuing: bool) -> None:
         """End an exchange: refuse further use, store what is left, and forget the data."""
@@ -236,8 +245,8 @@ class SessionManager:
 
     async def _afterwards(self, ledger: Ledger) -> None:
         """Do what may wait until the response has left."""
-        await self.keep_alive(ledger)
-        if self._stack is None and self.clock() - self._swept > SWEEP_EVERY:
+        await self._committer.touch(ledger)
+        if not self.is_running and self.clock() - self._swept > SWEEP_EVERY:
             await self._sweep()
 
     # --- what a session asks of its owner ------------------------------------------------------

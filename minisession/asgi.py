@@ -18,7 +18,7 @@ from minisession._exchange import Exchange, Headers
 from minisession._manager import SessionManager
 from minisession.abc import Store
 from minisession.config import SessionConfig
-from minisession.errors import StoreError, UsageError
+from minisession.errors import ConfigError, StoreError, UsageError
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -52,21 +52,33 @@ class SessionMiddleware:
 
     Args:
         app: an ASGI 3 application.
-        store: a URL such as "sqlite:///sessions.db" or "memory://", or a `Store`.
+        store: a URL such as "sqlite:///sessions.db" or "memory://", a `Store`, or a
+            `SessionManager` that other code uses too; that one brings its own configuration.
         config: the configuration; None for the defaults.
         clock: returns the time in seconds since the epoch. For tests.
+
+    Raises:
+        ConfigError: there is no such store, or a manager came with a second configuration.
     """
 
     def __init__(
         self,
         app: ASGIApp,
-        store: Store | str,
+        store: Store | str | SessionManager,
         config: SessionConfig | None = None,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.app = app
-        self.manager = SessionManager(store, config, clock=clock)
+        if isinstance(store, SessionManager):
+            if config is not None:
+                raise ConfigError(
+                    "a SessionManager has its configuration already; write"
+                    " SessionMiddleware(app, store=SessionManager(store, config))"
+                )
+            self.manager = store
+        else:
+            self.manager = SessionManager(store, config, clock=clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application for one scope."""
@@ -86,6 +98,9 @@ class SessionMiddleware:
         still runs then. An application that asks for more instead of returning must not wait for
         it, so there it is said first.
         """
+        if self.manager.is_running:  # whoever entered it will leave it
+            await self.app(scope, receive, send)
+            return
         last_words: list[Message] = []
 
         async def hold_back(message: Message) -> None:
@@ -110,8 +125,8 @@ class SessionMiddleware:
             await self.app(scope, receive_more, hold_back)
         finally:
             await self.manager.__aexit__(None, None, None)
-        for message in last_words:
-            await send(message)
+            for message in last_words:
+                await send(message)
 
     async def _run(
         self, scope: Scope, receive: Receive, send: Send, kind: type[_HttpResponse | _WebSocket]
@@ -259,6 +274,8 @@ class _WebSocket(_Connection):
             await self._start(message)
             return
         await self._hand_over()
+        if message["type"] == "websocket.close":
+            self._started = True  # the handshake has its answer
         await self._send(message)
 
     async def _hand_over(self) -> None:

@@ -14,10 +14,12 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from minisession import (
+    ConfigError,
     NoActiveSession,
     SessionClosed,
     SessionConfig,
     SessionExcluded,
+    SessionManager,
     SessionMiddleware,
     StoreUnavailable,
     UnstorableValue,
@@ -46,6 +48,14 @@ from tests.remote_store import IN_DOUBT, NOT_STORED, Fault, RemoteStore
 pytestmark = pytest.mark.anyio
 
 Page = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+async def never() -> Message:
+    """Receive nothing, however long one waits."""
+    await anyio.sleep_forever()
+    raise AssertionError("unreachable")
+
+
 QUICK = SessionConfig(save_timeout=0.1)
 
 
@@ -634,6 +644,24 @@ async def test_a_denial_response_carries_the_cookie() -> None:
     assert body["body"] == b"no"
 
 
+async def test_a_websocket_that_the_app_has_closed_is_not_closed_again() -> None:
+    async def close_and_fail(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.close", "code": 4401})
+        raise StoreUnavailable("somebody else's store")
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    app = SessionMiddleware(close_and_fail, "memory://")
+    scope = {**http_scope("/", None, "wss"), "type": "websocket", "subprotocols": []}
+    with pytest.raises(StoreUnavailable):
+        await app(scope, never, send)
+
+    assert [message["code"] for message in sent] == [4401]
+
+
 async def test_a_websocket_that_is_closed_unanswered_starts_no_session(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -779,6 +807,13 @@ async def test_an_app_without_a_lifespan_is_left_to_say_so_itself() -> None:
     assert (await ask(wrapped)).status == 200
 
 
+async def _pages(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "lifespan":
+        await obey_lifespan(receive, send)
+    else:
+        await _ignore_lifespan(scope, receive, send)
+
+
 async def _ignore_lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "http":
         await {"/write": write, "/read": read}[scope["path"]](scope, receive, send)
@@ -814,6 +849,53 @@ async def test_an_app_that_fails_in_its_lifespan_fails_as_itself() -> None:
 
     with pytest.raises(ZeroDivisionError):
         await SessionMiddleware(app, "memory://")({"type": "lifespan"}, receive, send)
+
+
+async def test_what_an_app_says_of_its_failed_shutdown_is_passed_on() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "lifespan.startup.complete"})
+        await send({"type": "lifespan.shutdown.failed", "message": "it hurt"})
+        raise ZeroDivisionError
+
+    sent: list[str] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message["type"])
+
+    with pytest.raises(ZeroDivisionError):
+        await SessionMiddleware(app, "memory://")({"type": "lifespan"}, never, send)
+
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.failed"]
+
+
+async def test_a_manager_that_others_use_too_serves_the_middleware() -> None:
+    sessions = SessionManager("memory://")
+    app = SessionMiddleware(_pages, sessions)
+    browser = Browser(app)
+
+    async with running(app):
+        assert sessions.is_running
+        await browser.get("/write")
+        [summary] = await sessions.store.scan(0)
+        async with sessions.open_handle(summary.handle) as job:
+            job["n"] = 7
+        assert (await browser.get("/read")).body == b"7"
+    assert not sessions.is_running
+
+
+async def test_a_manager_that_is_running_is_left_running() -> None:
+    async with SessionManager("memory://") as sessions:
+        async with running(SessionMiddleware(_pages, sessions)):
+            pass
+
+        assert sessions.is_running
+
+
+def test_a_manager_brings_its_own_configuration() -> None:
+    sessions = SessionManager("memory://")
+
+    with pytest.raises(ConfigError, match=r"store=SessionManager\(store, config\)"):
+        SessionMiddleware(_pages, sessions, SessionConfig())
 
 
 # --- leaving early -------------------------------------------------------------------------------

@@ -656,31 +656,6 @@ def test_broken_values_never_complete_one_another() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "mutable"),
-    [
-        ("a", False),
-        (1, False),
-        (None, False),
-        (b"a", False),
-        (Decimal(1), False),
-        (datetime.max, False),
-        ((), False),
-        ((1, ("a", None)), False),
-        ([], True),
-        ({}, True),
-        (set(), True),
-        ((1, [2]), True),
-        ((1, (2, ({},))), True),
-    ],
-    ids=repr,
-)
-def test_what_may_change_after_it_was_stored_is_told_from_what_cannot(
-    value: object, mutable: bool
-) -> None:
-    assert _codec.is_mutable(value) is mutable
-
-
-@pytest.mark.parametrize(
     ("container", "change", "message"),
     [
         ({"a": 1, "b": 2}, lambda c: c.update(c=3), "dictionary changed size during iteration"),

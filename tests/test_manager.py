@@ -507,6 +507,25 @@ async def test_refresh_finds_out_whether_a_session_was_created(
         assert await stored(sessions, one.id) == {"n": 1, "m": 2}
 
 
+async def test_a_session_that_was_created_in_doubt_and_revoked_does_not_come_back(
+    sessions: SessionManager, remote: RemoteStore
+) -> None:
+    async with sessions.open() as one:
+        remote.faults = [Fault.UNSURE_AFTER]
+        one["n"] = 1
+        with pytest.raises(SaveOutcomeUnknown):
+            await one.save()
+        handle = one.handle
+        assert handle is not None
+        assert await sessions.revoke(handle)
+
+        await one.refresh()
+        await one.save()
+
+        assert one.handle != handle
+        assert await sessions.store.alive([handle], sessions.clock()) == set()
+
+
 @pytest.mark.parametrize("fault", [Fault.REFUSES, Fault.TOO_BUSY])
 async def test_a_regenerate_while_the_session_is_being_created_survives_a_refused_creation(
     sessions: SessionManager, remote: RemoteStore, fault: Fault

@@ -12,4 +12,17 @@ come in, values go out, and every function is over when it returns.
     settle.py    what the store's answers mean
     ledger.py    what an application may do with the books
     session.py   the mapping that applications use
+
+The words, from the application to the store:
+
+    exchange   one use of a session, mostly one HTTP request; it has one ledger
+    journal    what was written and not yet handed over, as segments
+    segment    operations that become one change: of one life, with at most one new id
+    life       one session in the store, from `Create` to `Destroy`
+    flight     what is handed over and not yet answered; a session has one at a time
+    leg        one change in a flight, and the segments that it carries
+    settle     to note what the store answered; then the flight has landed
+    gone       the store's answer: the session has ended, or its id was replaced
+    void       a session found gone: it can be read, and what is written counts for nothing
+    doubt      the store has a change and did not answer; a refresh looks
 """

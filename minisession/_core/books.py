@@ -16,7 +16,7 @@ store's answers mean in `settle`. Every method decides at once and returns.
     CLOSED    SessionClosed    SessionClosed               (every state ends here)
 
 All mutable state is named in `__slots__` and changes under `lock`, which is never held across an
-await. Invariant: `view` shows `stored` with the flight and then the journal applied.
+await. Invariant, but in VOID: `view` shows `stored` with the flight and then the journal applied.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from enum import Enum
 from threading import RLock
 from typing import TYPE_CHECKING
 
-from minisession._ids import join_id
+from minisession._ids import join_id, new_handle, new_secret
 from minisession.errors import (
     MinisessionError,
     StoreError,
@@ -207,10 +207,15 @@ class Books:
         self.void(Life(handle, None), superseded=True)
 
     def was_not_created(self) -> None:
-        """The store has not got what was in doubt: it is to be created once more."""
+        """The store has not got what was in doubt: it is to be created, under another id.
+
+        The old id must not be used again: perhaps the session was created, and ended by others.
+        """
         with self.lock:
             if self.doubt is not None:
-                self.doubt.life.stored = self.doubt.life.in_doubt = False
+                life = self.doubt.life
+                life.handle, life.secret = new_handle(), new_secret()
+                life.stored = life.in_doubt = False
                 self.journal.restore([self.doubt])
             self.doubt, self.state = None, State.LIVE
 

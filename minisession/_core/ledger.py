@@ -79,9 +79,9 @@ class Ledger(Books):
         """Make the session readable: load it at the first touch; raise where it cannot be."""
         if self.ready:
             return
-        if self.shut_down or self.state in (State.CLOSED, State.EXCLUDED):
-            self._refuse()
         with self.lock:
+            if self.shut_down or self.state in (State.CLOSED, State.EXCLUDED):
+                self._refuse()
             if self.state is State.UNREAD:
                 self.owner.read_nowait(self)
             self.touched = True

@@ -263,7 +263,10 @@ class Session(MutableMapping[str, Any]):
 
     @contextmanager
     def passive(self) -> Iterator[None]:
-        """Within this block, using the session does not count as activity: polls, heartbeats."""
+        """Within this block, using the session does not count as activity: polls, heartbeats.
+
+        That holds for all tasks of the request while the block is open: do not wait in it.
+        """
         ledger = self._ledger
         ledger.passive_depth += 1
         try:

@@ -1,4 +1,4 @@
-"""What authors of stores and applications need for their own tests.
+"""What authors of stores need for their own tests.
 
 check_store.py   the conformance suite: the store contract, clause by clause
 """

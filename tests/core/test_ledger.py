@@ -932,6 +932,25 @@ def test_a_closed_session_that_never_was_one_names_the_way_out_too(desk: Desk) -
         session.get("a")
 
 
+def test_a_touch_that_waits_for_the_end_of_the_session_finds_it_closed(desk: Desk) -> None:
+    ledger = ledger_of(live(desk))
+    ledger.ready = False
+
+    class ClosesMeanwhile:
+        """A lock that somebody else gets first, and closes the session under."""
+
+        def __enter__(self) -> None:
+            ledger.lock = lock
+            ledger.close()
+
+        def __exit__(self, *_: object) -> None: ...
+
+    lock, ledger.lock = ledger.lock, ClosesMeanwhile()  # type: ignore[assignment]
+    with pytest.raises(SessionClosed):
+        ledger.require_ready()
+    assert not ledger.ready
+
+
 def test_nothing_is_proposed_by_a_closed_session(desk: Desk) -> None:
     session = closed(desk)
 

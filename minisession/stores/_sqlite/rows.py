@@ -58,7 +58,8 @@ class SessionRow:
 def damaged(handle: str, what: str) -> StoreCorrupt:
     """Return the error that says which session cannot be read, and how to end it."""
     return StoreCorrupt(
-        f"session {handle}: {what}; its row was left as it is. To be rid of it: revoke the session"
+        f"session {handle}: {what}; its row was left as it is."
+        " To be rid of it: await manager.revoke(handle)"
     )
 
 
