@@ -144,10 +144,10 @@ class Model:
         elif in_grace:
             visit.state, visit.superseded = "void", True
 
-    def note(self, visit: Visit, step: Step, now: float) -> None:
-        """Write something: a session is started if there is none."""
-        if visit.state == "live":
-            visit.pending.append(step)
+    def note(self, visit: Visit, steps: tuple[Step, ...], now: float) -> None:
+        """Write something; what is written without an await in between becomes one change."""
+        if visit.state == "live" and steps:
+            visit.pending.extend(steps)
             if self.flushes:
                 self.commit(visit, now, issuing=False, looks=False)
 
@@ -496,7 +496,7 @@ class Sequence(RuleBasedStateMachine):
             result = self.do(use)
         for step in steps:
             self._show(visit, step)
-            self.model.note(visit, step, self.clock())
+        self.model.note(visit, steps, self.clock())
         return result
 
     def new_id(self) -> str:
