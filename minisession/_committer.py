@@ -248,12 +248,15 @@ class Committer:
     async def _find_out(self, flights: Flights) -> None:
         """Look at what is stored now. What cannot be seen stays in doubt: it is not an end."""
         for ledger, flight in flights:
+            seen: list[Record | StoreError | None] = []
             with anyio.CancelScope(shield=True):  # a look has a deadline; a flight must land
-                seen = [await self._look_behind(leg.segment.life) for leg in flight.legs]
+                for leg in flight.legs:
+                    seen.append(await self._look_behind(leg.segment.life))  # noqa: PERF401
             self.land(ledger, flight, list(map(_outcome, flight.legs, seen)))
-            if ledger.state is State.UNKNOWN and not isinstance(seen[-1], StoreError):
+            last = seen[-1]
+            if ledger.state is State.UNKNOWN and not isinstance(last, StoreError):
                 try:
-                    self._loader.readopt(ledger, seen[-1])
+                    self._loader.readopt(ledger, last)
                 except StoreCorrupt:
                     log.exception("%s: what became of it cannot be read", ledger)
 
