@@ -47,6 +47,13 @@ def tests(session: nox.Session) -> None:
     session.run("coverage", "report", env=env)
 
 
+@nox.session
+def soak(session: nox.Session) -> None:
+    """The searches for bugs again, with ten to twenty times as many tries; takes hours."""
+    _install_for_tests(session)
+    session.run("python", "-m", "pytest", *session.posargs, env={"MINISESSION_SOAK": "1"})
+
+
 @nox.session(python=SUPPORTED_PYTHONS)
 def tests_all(session: nox.Session) -> None:
     """The tests on every supported Python; one that is missing is skipped, but fails under CI."""

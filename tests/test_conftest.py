@@ -19,6 +19,30 @@ def test_whose_command_is_here():
 def test_whose_command_is_missing():
     pass
 """
+TESTS_THAT_SEARCH = """
+import pytest
+
+@pytest.mark.parametrize("schedules", [500, 700])
+def test_that_searches(schedules, tally):
+    tally("schedules", schedules)
+
+def test_that_does_not_search():
+    pass
+"""
+
+
+def run_pytest(test_file: Path, **env: str) -> str:
+    """Run one file with this project's configuration, and return what pytest prints."""
+    options = ["-c", "pyproject.toml", "-p", "tests.conftest", "-p", "no:cacheprovider"]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, test_file],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return run.stdout
 
 
 @pytest.mark.parametrize(
@@ -29,16 +53,21 @@ def test_a_test_that_lacks_a_command_skips_for_a_user_and_fails_in_ci(
 ) -> None:
     test_file = tmp_path / "test_needs.py"
     test_file.write_text(TESTS_WITH_NEEDS)
-    options = ["-c", "pyproject.toml", "-p", "tests.conftest", "-p", "no:cacheprovider"]
 
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, test_file],
-        cwd=ROOT,
-        env={**os.environ, "CI": ci},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    printed = run_pytest(test_file, CI=ci)
 
-    assert outcome in run.stdout.splitlines()[-1]
-    assert "needs no-such-command on the PATH" in run.stdout
+    assert outcome in printed.splitlines()[-1]
+    assert "needs no-such-command on the PATH" in printed
+
+
+@pytest.mark.parametrize(("soak", "outcome"), [("", "3 passed"), ("1", "2 passed, 1 deselected")])
+def test_what_was_searched_is_summed_up_and_the_long_run_does_nothing_else(
+    tmp_path: Path, soak: str, outcome: str
+) -> None:
+    test_file = tmp_path / "test_search.py"
+    test_file.write_text(TESTS_THAT_SEARCH)
+
+    printed = run_pytest(test_file, MINISESSION_SOAK=soak)
+
+    assert "1,200 schedules" in printed
+    assert outcome in printed.splitlines()[-1]
