@@ -217,7 +217,7 @@ class SessionManager:
             await self.rescue(ledger)  # asyncio's own kind passed the shields: hand over the rest
             raise
         finally:
-            ledger.close()
+            self._committer.let_go(ledger)
 
     async def fail(self, ledger: Ledger) -> None:
         """End an exchange after an exception, like `leave`, but raise nothing."""
@@ -226,7 +226,7 @@ class SessionManager:
             await self.rescue(ledger)
             await self._afterwards(ledger)
         finally:
-            ledger.close()
+            self._committer.let_go(ledger)
 
     async def rescue(self, ledger: Ledger) -> None:
         """After an exception: store what was written before it, or drop it, as configured.
@@ -345,9 +345,13 @@ class SessionManager:
     async def revoke(self, handle: str) -> bool:
         """End a session from outside: "log out that device". Tell whether it lived.
 
+        What is no handle, names no session; no store is asked.
+
         Raises:
             StoreError: it could not be ended, or nobody knows whether it was.
         """
+        if not is_handle(handle):
+            return False
         [outcome] = await self._committer.ask([Destroy(handle, None)])
         if isinstance(outcome, Exception):
             raise outcome
