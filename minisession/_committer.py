@@ -75,9 +75,11 @@ class Committer:
 
     async def drain(self) -> None:
         """Store what is left of sessions that nobody has ended; then flush no more."""
-        while self._unflushed or self._touches:
-            await self.commit(*self._unsaved())
-        self._flusher.disarm()
+        try:
+            while self._unflushed or self._touches:
+                await self.commit(*self._unsaved())
+        finally:
+            self._flusher.disarm()
 
     async def _flush_forever(self, tasks: TaskGroup) -> None:
         while True:
@@ -180,6 +182,31 @@ class Committer:
                 raise no_answer()
             awaited = flight
         return awaited
+
+    # --- the end of one session's exchange ------------------------------------------------------
+
+    def let_go(self, ledger: Ledger) -> None:
+        """Close a ledger. What waits behind a commit in flight is handed over first, if possible.
+
+        A commit is in flight here only if its wait was ended by a second native cancellation, so
+        the task that wrote cannot wait any more; without `run` there is no other that could.
+        """
+        waits = ledger.flight is not None and ledger.journal.flushable
+        if waits and self._tasks is not None and self._flusher.is_at_home():
+            self._tasks.start_soon(self._finish, ledger)
+            return
+        if waits:
+            log.error("%s: cancelled again and again, it lost its last writes", ledger)
+        ledger.close()
+
+    async def _finish(self, ledger: Ledger) -> None:
+        try:
+            with anyio.CancelScope(shield=True):
+                await self.settle_up(ledger, issuing=False)
+        except (StoreError, UsageError):
+            log.exception("%s: writes of a cancelled task could not be stored", ledger)
+        finally:
+            ledger.close()
 
     # --- flights -------------------------------------------------------------------------------
 

@@ -386,7 +386,8 @@ async def _unwrapped_task_group() -> AsyncIterator[TaskGroup]:
                 own = error
                 raise
     except BaseExceptionGroup as group:
-        if own is None or group.exceptions != (own,):
+        errors = group.split(anyio.get_cancelled_exc_class())[1]  # tasks are cancelled beside it
+        if own is None or (errors is not None and errors.exceptions != (own,)):
             raise
     if own is not None:
         raise own

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from functools import partial
 
 from minisession.errors import StoreUnavailable
@@ -65,3 +66,8 @@ class Database:
             self._pid = None
         else:
             logger.error("%s: changes still wait for the disk after %s s", self.path, CLOSE_TIMEOUT)
+
+    def close_soon(self) -> None:
+        """Do what `close` does in a thread that nobody waits for."""
+        name = f"closing of {self.path}"
+        threading.Thread(target=self.close, name=name, daemon=True).start()
