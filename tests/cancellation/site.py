@@ -17,6 +17,7 @@ from minisession.abc import Store
 from minisession.errors import StoreError
 from tests.asgi_client import (
     Answer,
+    ASGIApp,
     Browser,
     Handler,
     Message,
@@ -56,6 +57,12 @@ class Page:
     complete: int = 0
     is_known: bool = True
     has_siblings: bool = False
+
+    def certain(self, answer: Answer) -> int:
+        """Return the state that is certain after this much of an answer."""
+        if not answer.started or answer.status != 200:
+            return 0
+        return self.complete if answer.is_complete else self.started
 
     def __str__(self) -> str:
         return str(getattr(self.handler, "__name__", self.handler))
@@ -198,12 +205,17 @@ PAGES = [
 
 
 class Site:
-    """One page behind the middleware; it keeps the session objects that the page has seen."""
+    """One page behind the middleware; it keeps the session objects that the page has seen.
+
+    Attributes:
+        way_in: what the client talks to; something may be put before the middleware.
+    """
 
     def __init__(self, page: Page, store: Store) -> None:
         self.page = page
         self.kept: list[Session] = []
         self.middleware = SessionMiddleware(self.app, store)
+        self.way_in: ASGIApp = self.middleware
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -233,7 +245,7 @@ class Visit:
     async def begin(self) -> None:
         """Give the browser a session, if the page wants one."""
         self.answer = Answer()
-        self.browser = Browser(self.site.middleware)
+        self.browser = Browser(self.site.way_in)
         self.trial.start_over()
         self.trial.id = ""
         self.site.kept.clear()
@@ -252,11 +264,8 @@ class Visit:
     async def check(self) -> None:
         """Fail if something that the client was told is not so, or anything is left behind."""
         page, answer, trial = self.site.page, self.answer, self.trial
-        if answer.started:
-            self.browser.keep(answer)
-            trial.sure = page.started if answer.status == 200 else 0
-        if answer.is_complete and answer.status == 200:
-            trial.sure = page.complete
+        self.browser.keep(answer)
+        trial.sure = page.certain(answer)
         trial.new_id = self.browser.id if self.browser.id != trial.id else None
         await self._check_the_cookie()
         await self._check_the_state()
