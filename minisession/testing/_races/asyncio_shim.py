@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import inspect
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import Context
@@ -137,6 +138,15 @@ class ControlledLoop(asyncio.BaseEventLoop):
 
     def cancel_everything(self) -> None:
         for task in self.unfinished():
+            self._cancel(task)
+
+    def _cancel(self, task: asyncio.Task[Any]) -> None:
+        """Cancel a task, once it has begun: what a task group wraps must not end unawaited."""
+        coroutine = task.get_coro()
+        assert coroutine is not None  # noqa: S101  # only an eager task has none
+        if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:  # type: ignore[arg-type]
+            self.call_soon(self._cancel, task)
+        else:
             task.cancel()
 
     def unfinished(self) -> list[asyncio.Task[Any]]:

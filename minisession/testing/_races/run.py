@@ -26,8 +26,11 @@ __all__ = ["Loop", "Run", "Scenario", "virtual_time"]
 
 Scenario = Callable[[], Awaitable[None]]
 
-MAX_STEPS = 100_000
+MAX_STEPS = 20_000
 """Steps of one run. A request takes some 50; what takes so many more goes round in circles."""
+
+UNWINDING = 2_000
+"""Steps in which a run that was ended must be over."""
 
 EPOCH = 1_800_000_000.0
 """What `virtual_time` says at the beginning of a run: some day in 2027."""
@@ -55,6 +58,7 @@ class Run:
     Attributes:
         loop: the backend; set by its shim before anything runs.
         problem: why the run was ended; None if nobody but the scenario has ended it.
+        broken_off: what the source of the schedule raised, which says nothing of the scenario.
         context: that of the scenario.
     """
 
@@ -64,32 +68,35 @@ class Run:
         self.schedule = schedule
         self.threads = threads
         self.problem: BaseException | None = None
+        self.broken_off: BaseException | None = None
         self.context: Context = copy_context()
         self.context.run(starter.set, self._start_worker)
-        self._steps = 0
+        self._steps_left = MAX_STEPS
 
     def choose(self, n: int) -> int:
         """Choose one of n steps, or the first when the run has been ended."""
-        self._steps += 1
-        if self.problem is not None:
-            if self._steps > MAX_STEPS:
-                raise self.problem  # it does not even let itself be cancelled
-            return 0
-        if self._steps > MAX_STEPS:
+        self._steps_left -= 1
+        if not self._steps_left:
             self.end(Endless(f"after {MAX_STEPS:,} steps the scenario has not ended"))
+        if self.problem is not None:
             return 0
         try:
             return self.schedule.choose(n)
-        except BaseException as error:  # noqa: BLE001  # of the source; the loop must end orderly
+        except BaseException as error:  # noqa: BLE001  # the loop must end in an orderly way first
+            self.broken_off = error
             self.end(error)
             return 0
 
     def end(self, problem: BaseException) -> None:
-        """End the run because of a problem; a second one in the same run is a consequence."""
+        """End the run because of a problem.
+
+        A second one is raised where it occurs, whatever that breaks: what does not even end when
+        it is cancelled cannot end in an orderly way.
+        """
         if self.problem is not None:
             raise problem
         self.problem = problem
-        self._steps = MAX_STEPS - 10_000  # enough to unwind
+        self._steps_left = UNWINDING
         self.loop.cancel_everything()
 
     def _start_worker(self, name: str, work: Work) -> DrivenWorker:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from random import Random
 
 __all__ = ["Schedule", "counted", "next_choices"]
 
-_ENTRY = re.compile(r"(\d+):(\d+)")
+_ENTRY = re.compile(r"(\d+):(\d+)(?:x(\d+))?")
 
 
 class Schedule:
@@ -66,8 +67,15 @@ class Schedule:
 
     @property
     def trace(self) -> str:
-        """The choices so far as a short text: `place:choice` wherever it was not 0."""
-        return " ".join(f"{place}:{chosen}" for place, chosen in enumerate(self.choices) if chosen)
+        """The choices so far as a short text: `place:choice`, or `place:choicexTimes`, if not 0."""
+        entries = []
+        place = 0
+        for choice, group in groupby(self.choices):
+            times = len(list(group))
+            if choice:
+                entries.append(f"{place}:{choice}" + (f"x{times}" if times > 1 else ""))
+            place += times
+        return " ".join(entries)
 
 
 def counted(choices: Sequence[int]) -> Schedule:
@@ -94,27 +102,20 @@ def _choices_of(trace: str) -> list[int]:
         if match is None or int(match[1]) < len(choices):
             raise ValueError(
                 f"a trace cannot contain {entry!r} there; it is what RaceFound printed, such as"
-                " '3:1 17:2': place:choice, in rising order of places"
+                " '3:1 17:2x5': place:choice, and how often, in rising order of places"
             )
         choices += [0] * (int(match[1]) - len(choices))
-        choices.append(int(match[2]))
+        choices += [int(match[2])] * int(match[3] or 1)
     return choices
 
 
 def _seeded(random: Random) -> Callable[[int], int]:
-    """Return a random walk. Half of them change their mind at every step; the others are stubborn.
+    """Return a random walk: one half of them is fair to all steps, the other one stubborn.
 
-    A walk that is fair to all hardly ever lets one task wait while another runs far ahead; who
-    mostly takes the newest step, or the oldest, and seldom something else, does.
+    A fair walk hardly ever lets a task wait while another runs far ahead. A stubborn one takes
+    what has become ready last, mostly the task that has just run, and seldom something else.
     """
-    style = random.random()
-    if style < 0.5:
+    if random.random() < 0.5:
         return lambda n: int(random.random() * n)
-    takes_newest = style < 0.75
-
-    def stubborn(n: int) -> int:
-        if random.random() < 0.2:
-            return int(random.random() * n)
-        return n - 1 if takes_newest else 0
-
-    return stubborn
+    whim = random.choice((0.1, 0.2, 0.4))
+    return lambda n: int(random.random() * n) if random.random() < whim else n - 1

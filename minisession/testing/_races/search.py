@@ -139,7 +139,9 @@ class _Searching:
         except _NOT_FOUND:
             raise
         except BaseException as error:  # noqa: BLE001  # it is what was looked for
-            return run.problem or error
+            run.problem = run.problem or error
+        if run.broken_off is not None:
+            raise run.broken_off
         return run.problem
 
     def found(

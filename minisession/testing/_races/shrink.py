@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 __all__ = ["shrunk"]
 
 MAX_RUNS = 100
-"""Runs that a failing schedule is worth: a fraction of a second, mostly."""
+MAX_CHOICES = 100_000
+"""Runs and their choices that a short trace is worth: a fraction of a second, mostly."""
 
 
 def shrunk(choices: Sequence[int], fails: Callable[[list[int]], list[int] | None]) -> None:
@@ -19,22 +20,19 @@ def shrunk(choices: Sequence[int], fails: Callable[[list[int]], list[int] | None
             The last that it did not return None for is the shortest.
     """
     best = list(choices)
-    size = max(1, len(best) // 2)
-    runs = 0
-    while runs < MAX_RUNS:
-        candidate = None
+    size = len(best)
+    budget = min(MAX_RUNS, MAX_CHOICES // (len(best) + 1))
+    while size:
         for places in _chunks(best, size):
-            if runs == MAX_RUNS:
+            if not budget:
                 return
-            runs += 1
-            candidate = fails(_without(best, places))
-            if candidate is not None:
-                best = candidate
+            budget -= 1
+            shorter = fails(_without(best, places))
+            if shorter is not None:
+                best = shorter
                 break
-        if candidate is None:
-            if size == 1:
-                return
-            size = max(1, size // 2)
+        else:
+            size //= 2
 
 
 def _chunks(choices: list[int], size: int) -> list[list[int]]:

@@ -147,7 +147,7 @@ async def _answer(question: Question) -> Result[Any]:
         async with anyio.create_task_group() as tasks:
             question.context.run(tasks.start_soon, answer)
     except BaseException as error:  # noqa: BLE001  # cancelled: the thread is told, as it would be
-        return Result(None, error)
+        return results[0] if results else Result(None, error)
     return results[0]
 
 

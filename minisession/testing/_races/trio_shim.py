@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -138,12 +139,27 @@ def controlled(threads: Threads) -> Iterator[None]:
     allowed = _run._ALLOW_DETERMINISTIC_SCHEDULING
     numbers = _run._r
     _run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
+    to_thread = trio.to_thread.run_sync
+    trio.to_thread.run_sync = partial(_to_thread, threads)  # type: ignore[assignment]
     try:
         with controlled_threads(get_async_backend("trio"), threads):
             yield
     finally:
+        trio.to_thread.run_sync = to_thread
         _run._ALLOW_DETERMINISTIC_SCHEDULING = allowed  # type: ignore[misc]
         _run._r = numbers
+
+
+async def _to_thread(
+    threads: Threads,
+    sync_fn: Callable[..., Any],
+    *args: Any,
+    thread_name: str | None = None,  # noqa: ARG001  # they are named by us
+    abandon_on_cancel: bool = False,
+    limiter: trio.CapacityLimiter | None = None,
+) -> Any:
+    call = partial(sync_fn, *args)
+    return await threads.run(call, abandon_on_cancel=abandon_on_cancel, limiter=limiter)
 
 
 def run_scenario(scenario: Scenario, run: Run) -> None:

@@ -29,11 +29,14 @@ class DrivenWorker:
         self._work = work
         self._failed = failed
         self._alarm: Alarm | None = None
+        self._woken_early = False
         self._ended = False
 
     def wake(self) -> None:
         """End the wait for this, or the next one."""
-        if self._alarm is not None:  # else it has not begun, and will look at everything
+        if self._alarm is None:
+            self._woken_early = True
+        else:
             self._alarm.ring()
 
     def finish(self, timeout: float | None) -> bool:  # noqa: ARG002  # nothing here takes time
@@ -48,6 +51,8 @@ class DrivenWorker:
         """Do the work, as a task."""
         self._alarm = Alarm()
         self._alarm.arm()
+        if self._woken_early:
+            self._alarm.ring()
         try:
             while True:
                 pause = self._step()
