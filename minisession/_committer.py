@@ -84,10 +84,13 @@ class Committer:
     async def _flush_forever(self, tasks: TaskGroup) -> None:
         while True:
             await self._flusher.wait()
-            flights, touches = self._unsaved()
-            if flights or touches:  # else the saves of responses were faster
-                # Not awaited: a slow commit of one session must not delay the writes of others.
-                tasks.start_soon(self.commit, flights, touches)
+            self._flush(tasks)
+
+    def _flush(self, tasks: TaskGroup) -> None:
+        flights, touches = self._unsaved()
+        if flights or touches:  # else the saves of responses were faster
+            # Not awaited: a slow commit of one session must not delay the writes of others.
+            tasks.start_soon(self.commit, flights, touches)
 
     def _unsaved(self) -> tuple[Flights, Sequence[Touch]]:
         """Take, as one batch, what was written and touched since the last time."""
@@ -140,13 +143,19 @@ class Committer:
             ledger.require_ready()
         problem: MinisessionError | None = _look(ledger)
         if problem is not None and self._config.on_error == "rollback":
-            raise problem
+            try:
+                raise problem
+            finally:
+                del problem
         awaited = await self.quiet(ledger)
         problem = problem or (None if awaited is None else awaited.refused) or ledger.refused
         problem = await self._commit_journal(ledger, issuing=issuing) or problem
         ledger.refused = None
-        if problem is not None:
-            raise problem.with_traceback(None)
+        try:
+            if problem is not None:
+                raise problem.with_traceback(None)
+        finally:
+            del problem, awaited  # a frame that holds what it raises lives on, and all it knows
         if ledger.state is State.UNKNOWN:
             raise ledger.unknown()
 
@@ -162,7 +171,7 @@ class Committer:
                 return None
             await self.commit([(ledger, flight)])
             if flight.error is not None or not isinstance(flight.legs[-1].change, Destroy):
-                return flight.error
+                return flight.take_error()
         return None
 
     async def quiet(self, ledger: Ledger) -> Flight | None:
@@ -225,6 +234,7 @@ class Committer:
         answers = iter(outcomes)
         for ledger, flight in flights:
             self.land(ledger, flight, [next(answers) for _ in flight.legs])
+        del outcomes, answers  # see `Flight.take_error`
 
     def land(self, ledger: Ledger, flight: Flight, outcomes: Sequence[Outcome]) -> None:
         """Note a flight's answers, wake who waits for them, and hand over what came meanwhile."""

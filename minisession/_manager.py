@@ -312,7 +312,10 @@ class SessionManager:
             if flight.gone:
                 raise gone(ledger)
             if flight.error is not None:
-                raise flight.error
+                try:
+                    raise flight.error
+                finally:
+                    flight.error = None  # see `Flight.take_error`
             turn.latest = ledger.stored.get(key)
             return value
 

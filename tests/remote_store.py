@@ -104,9 +104,12 @@ class RemoteStore:
         else:
             self._tasks.start_soon(self._work, job)
         await job.done.wait()
-        if job.error is not None:
-            raise job.error
-        return job.outcomes
+        try:
+            if job.error is not None:
+                raise job.error
+            return job.outcomes
+        finally:
+            del job  # with an error that leads back here, it would be a cycle
 
     async def _work(self, job: _Job) -> None:
         with anyio.CancelScope(shield=True):

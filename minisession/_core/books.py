@@ -259,8 +259,11 @@ class Books:
             changes, error = self.view.changed_inside(self.config.max_size)
             if changes:
                 self.journal.open_segment(self.life).items.update(changes)
-            if error is not None:
-                raise error
+            try:
+                if error is not None:
+                    raise error
+            finally:
+                del error  # as in `View.changed_inside`
 
     def take(self, now: float, *, issuing: bool) -> Flight | None:
         """Hand over what the journal holds; `settle` must follow. None if there is nothing.
@@ -407,5 +410,6 @@ class Books:
         """End the exchange: every later touch raises SessionClosed."""
         with self.lock:
             self.state, self.ready = State.CLOSED, False
+            self.failure = self.refused = None  # their tracebacks lead here
             if self.touched:  # a reference that outlives the exchange keeps no data alive
                 self.journal, self.stored, self.view = Journal(), {}, View()

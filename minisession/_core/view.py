@@ -113,7 +113,10 @@ class View:
             except UsageError as error:
                 self.put_encoded(key, self.encoded[key])
                 first_error = first_error or error
-        return changes, first_error
+        try:
+            return changes, first_error
+        finally:
+            del first_error  # its traceback leads here, and from here to the session: a cycle
 
     def _encode_again(self, key: str, max_size: int) -> bytes | None:
         """Encode a value as it is now; None if that is nothing new.
