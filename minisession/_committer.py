@@ -151,6 +151,7 @@ class Committer:
         problem = problem or (None if awaited is None else awaited.refused) or ledger.refused
         problem = await self._commit_journal(ledger, issuing=issuing) or problem
         ledger.refused = None
+        ledger.doubt_told = ledger.doubt_told or isinstance(problem, SaveOutcomeUnknown)
         try:
             if problem is not None:
                 raise problem.with_traceback(None)

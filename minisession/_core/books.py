@@ -80,6 +80,7 @@ class Books:
         "confirmed",
         "destroyed",
         "doubt",
+        "doubt_told",
         "failure",
         "flight",
         "is_flushed",
@@ -125,6 +126,7 @@ class Books:
         self.refused: MinisessionError | None = None  # for good; raised by the next save
         self.adoptable: tuple[str, str] | None = None
         self.doubt: Segment | None = None  # what the store may have, in State.UNKNOWN
+        self.doubt_told = False  # the application has met the error that says so
         self.ready = False  # the next touch needs no look at the state
         self.touched = False  # the response depends on the cookie
         self.active = False  # somebody used the session, and not passively

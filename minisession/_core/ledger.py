@@ -216,7 +216,8 @@ class Ledger(Books):
             )
 
     def unknown(self) -> SaveOutcomeUnknown:
-        """Return the error that every write meets while an outcome is unknown."""
+        """Return the error that the application meets while an outcome is unknown."""
+        self.doubt_told = True
         return SaveOutcomeUnknown(
             "the store has not said whether it has the last write;"
             " call `await session.refresh()` to look"

@@ -106,6 +106,7 @@ def _doubt(books: Books, leg: Leg, error: SaveOutcomeUnknown) -> None:
         books.refused = error
         return
     books.state, books.doubt = State.UNKNOWN, leg.segment
+    books.doubt_told = leg.proposal  # by the update that waits for it
 
 
 def _forget(books: Books, leg: Leg) -> None:
