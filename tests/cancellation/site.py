@@ -248,11 +248,13 @@ class Visit:
         self.browser = Browser(self.site.way_in)
         self.trial.start_over()
         self.trial.id = ""
-        self.site.kept.clear()
         if self.site.page.is_known:
-            await self.browser.get("/begin")
-            self.trial.id = str(self.browser.id)
-            self.site.kept.clear()
+            await self._start_a_session()
+        self.site.kept.clear()
+
+    async def _start_a_session(self) -> None:
+        await self.browser.get("/begin")
+        self.trial.id = str(self.browser.id)
 
     async def go(self) -> None:
         """Ask for the page; that the store failed may be raised, for the server to log."""

@@ -55,8 +55,7 @@ class Trial:
 
     def start_over(self) -> None:
         """Forget the run before."""
-        self.new_id, self.sure = None, 0
-        self.kept.clear()
+        self.new_id, self.sure, self.kept = None, 0, []
 
     async def look(self, id: str | None) -> Items | None:
         """Return what an id opens, once everything that was handed over has landed."""
@@ -115,5 +114,5 @@ class Operation:
         """Run it where the store may fail: its own errors are allowed, and no others."""
         try:
             await self.on(trial)
-        except StoreError:
-            return
+        except* StoreError:
+            pass

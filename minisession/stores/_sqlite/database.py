@@ -56,10 +56,10 @@ class Database:
     def close(self) -> None:
         """Store what is queued, then close; a later use opens it again.
 
-        Does nothing in a process that has not opened it: what a forked child inherits, it must not
-        touch.
+        Does nothing in a process that was forked from the one that has opened it: what it inherits,
+        it must not touch. Who uses it while it closes opens it again, and must close it again.
         """
-        if self._pid != os.getpid():
+        if self._pid not in (None, os.getpid()):
             return
         self.reader.close()
         if self.writer.close(CLOSE_TIMEOUT):
