@@ -186,8 +186,8 @@ def _mark(panel: Panel, value: float, top: float, name: str) -> Iterable[str]:
 def _growth(report: Report) -> Iterable[str]:
     width = (SIZE[0] - 2 * MARGIN - 56) / 2
     left, right = (Panel(MARGIN + start, 472, width, 130) for start in (0, width + 56))
-    times = [(run.tasks, run.seconds_per_task) for run in report.runs]
-    yield from _curve(left, "Time for each visitor, by how many there are", times, duration)
+    times = [(run.tasks, run.cpu_per_task) for run in report.runs]
+    yield from _curve(left, "CPU time for each visitor, by their number", times, duration)
     memory = [
         (run.tasks, run.memory_per_session / KIB)
         for run in report.runs
@@ -196,7 +196,7 @@ def _growth(report: Report) -> Iterable[str]:
     without = report.memory_without_session
     yield from _curve(
         right,
-        "Memory for each live session, by how many there are",
+        "Memory for each live session, by their number",
         memory,
         lambda kib: f"{kib:.3g} KiB",
         None if without is None else without / KIB,

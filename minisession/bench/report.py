@@ -65,6 +65,11 @@ class Run:
         return self.seconds / self.tasks
 
     @property
+    def cpu_per_task(self) -> float:
+        """Seconds of processor time, which other programs on the machine hardly disturb."""
+        return self.cpu_seconds / self.tasks
+
+    @property
     def cpu_per_request(self) -> float:
         """Seconds of processor time."""
         return self.cpu_seconds / self.requests
@@ -127,6 +132,11 @@ class Report:
         return self.run.seconds_per_task / self.runs[0].seconds_per_task
 
     @property
+    def cpu_growth(self) -> float:
+        """How many times as much processor time a task takes in the largest run."""
+        return self.run.cpu_per_task / self.runs[0].cpu_per_task
+
+    @property
     def memory_growth(self) -> float | None:
         """How many times as much memory a session takes in the largest run as in the smallest."""
         known = [run.memory_per_session for run in self.runs if run.memory_per_session]
@@ -149,6 +159,7 @@ def as_json(report: Report) -> str:
         "memory_per_request_without_session": _rounded(report.memory_without_session, 0),
         "growth": {
             "time_per_task": _rounded(report.time_growth, 3),
+            "cpu_per_task": _rounded(report.cpu_growth, 3),
             "memory_per_session": _rounded(report.memory_growth, 3),
         },
     }
@@ -255,7 +266,7 @@ def _growth(report: Report) -> list[str]:
 
 def growth(report: Report) -> str:
     """Say what becomes of the cost of one visitor when there are many more."""
-    parts = [f"× {report.time_growth:.2f} time per task"]
+    parts = [f"× {report.time_growth:.2f} time per task", f"× {report.cpu_growth:.2f} CPU"]
     if report.memory_growth is not None:
         parts.append(f"× {report.memory_growth:.2f} memory per session")
     return f"{', '.join(parts)}, from {report.runs[0].tasks:,} to {report.run.tasks:,} tasks"

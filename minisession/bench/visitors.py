@@ -72,7 +72,7 @@ class Manner:
         logs_in: that request replaces the id, too.
         hangs_up_after: so many steps of the loop after that request has begun, it is cancelled;
             None for a visitor who waits for the answer.
-        pauses: two bits for each pause: how many steps of the loop it lets others go first.
+        pauses: two bits for each pause, which decide for how long it lets others go first.
     """
 
     has_children: bool
@@ -157,10 +157,10 @@ class Visitor:
         self.crowd.findings.look(where, self.number, seen, allowed)
 
     async def pause(self) -> None:
-        """Let others go first, for none to three steps of the loop."""
-        steps = self._pauses & 3
-        self._pauses = self._pauses >> 2 | steps << 22
-        for _ in range(steps):
+        """Let others go first, for up to two steps of the loop; half of the times, for none."""
+        bits = self._pauses & 3
+        self._pauses = self._pauses >> 2 | bits << 22
+        for _ in range(bits - 1):
             await anyio.lowlevel.checkpoint()
 
     async def hold(self) -> None:

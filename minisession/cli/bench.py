@@ -163,9 +163,9 @@ def _plot(text: str) -> Path:
 
 
 def _require_installed(options: argparse.Namespace) -> None:
-    needed = {"trio": ("trio", "server")} if options.backend == "trio" else {}
+    needed = {"trio": ("--backend trio", "server")} if options.backend == "trio" else {}
     if options.plot is not None and options.plot.suffix == ".png":
-        needed["resvg_py"] = ("--plot with .png", "bench")
+        needed["resvg_py"] = ("--plot FILE.png", "bench")
     for module, (what, extra) in needed.items():
         if importlib.util.find_spec(module) is None:
             raise CannotMeasure(
