@@ -4,8 +4,8 @@ What a change is and what an answer means is decided in `_core`; here is the wai
 shields, deadlines and one commit per session at a time. Batching belongs to the store.
 
 All mutable state: `_tasks` (the owner of commits that nobody waits for, while `run` lasts),
-`_unflushed` (ledgers with something for the flusher) and `_touches` (at most one per handle), both
-emptied at the next tick.
+`_unflushed` (ledgers with something for the flusher) and `_touches` (at most one per handle and
+epoch, with the ledgers that asked for it), both emptied at the next tick.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from minisession.errors import (
 log = logging.getLogger("minisession")
 
 Flights = Sequence[tuple[Ledger, Flight]]
+Touches = Sequence[tuple[Touch, Sequence[Ledger]]]
 
 
 class Committer:
@@ -53,7 +54,7 @@ class Committer:
         self._clock = clock
         self._loader = loader
         self._unflushed: dict[int, Ledger] = {}
-        self._touches: dict[str, Touch] = {}
+        self._touches: dict[tuple[str, int], tuple[Touch, list[Ledger]]] = {}
         self._flusher = Alarm()
         self._tasks: TaskGroup | None = None
 
@@ -92,7 +93,7 @@ class Committer:
             # Not awaited: a slow commit of one session must not delay the writes of others.
             tasks.start_soon(self.commit, flights, touches)
 
-    def _unsaved(self) -> tuple[Flights, Sequence[Touch]]:
+    def _unsaved(self) -> tuple[Flights, Touches]:
         """Take, as one batch, what was written and touched since the last time."""
         now = self._clock()
         flights = []
@@ -122,10 +123,11 @@ class Committer:
         if touch is None:
             return
         if self.flushes():
-            self._touches[touch.handle] = touch
+            same = self._touches.setdefault((touch.handle, touch.epoch), (touch, []))
+            same[1].append(ledger)
             self._flusher.ring()
         else:
-            await self.commit((), [touch])
+            await self.commit((), [(touch, [ledger])])
 
     # --- one session ---------------------------------------------------------------------------
 
@@ -220,7 +222,7 @@ class Committer:
 
     # --- flights -------------------------------------------------------------------------------
 
-    async def commit(self, flights: Flights, touches: Sequence[Touch] = ()) -> None:
+    async def commit(self, flights: Flights, touches: Touches = ()) -> None:
         """Give flights to the store and its answers to the ledgers.
 
         The changes reach the store before the first suspension, and every flight lands, whatever
@@ -228,13 +230,16 @@ class Committer:
         """
         changes = [leg.change for _, flight in flights for leg in flight.legs]
         try:
-            outcomes = await self.ask([*changes, *touches])
+            outcomes = await self.ask([*changes, *(touch for touch, _ in touches)])
         except BaseException:
             self._lost_the_wait(flights)
             raise
         answers = iter(outcomes)
         for ledger, flight in flights:
             self.land(ledger, flight, [next(answers) for _ in flight.legs])
+        for (touch, ledgers), outcome in zip(touches, answers, strict=True):
+            for ledger in ledgers:
+                ledger.settle_touch(touch, outcome)
         del outcomes, answers  # see `Flight.take_error`
 
     def land(self, ledger: Ledger, flight: Flight, outcomes: Sequence[Outcome]) -> None:

@@ -32,7 +32,7 @@ from minisession.errors import (
     StoreError,
 )
 
-from .change import Record, Touch
+from .change import Outcome, Record, Touch
 from .journal import ISSUING, Journal, Kind, Life, Segment, apply
 from .plan import Flight, as_flight, cookie_is_due, touch_is_due
 from .view import View
@@ -369,13 +369,27 @@ class Books:
 
     def touch(self, now: float) -> Touch | None:
         """Return the touch that the use since the last time calls for, if it does."""
-        if self.state is not State.LIVE or not self.active or self.life is None:
+        life = self.life
+        if self.state is not State.LIVE or not self.active or life is None or life.touching:
             return None
         self.active = self.ready = False  # the next use counts again
-        touch = touch_is_due(self.life, self.config, now)
-        if touch is not None:
-            self.life.expires = touch.expires
+        touch = touch_is_due(life, self.config, now)
+        life.touching = touch is not None
         return touch
+
+    def settle_touch(self, touch: Touch, outcome: Outcome) -> None:
+        """Note the store's answer to a touch.
+
+        After an error it is due again at the next use. After a Gone it is not: what has ended or
+        moved on is told who writes, and a long response must not ask for it again and again.
+        """
+        with self.lock:
+            life = self.life
+            if life is None or life.handle != touch.handle:
+                return
+            life.touching = False
+            if not isinstance(outcome, StoreError):
+                life.expires = max(life.expires, touch.expires)
 
     def abandon(self, *, everything: bool) -> bool:
         """Drop what can or may not be stored any more; tell whether there was anything.

@@ -10,6 +10,8 @@ from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 
+import anyio
+
 from minisession import SessionConfig, SessionGone, SessionManager, SessionMiddleware, session
 from tests.asgi_client import (
     COOKIE,
@@ -23,6 +25,7 @@ from tests.asgi_client import (
     respond,
     routed,
 )
+from tests.races.refusing import RefusesOnce
 from tests.races.world import CONFIG, START, World, handle_of, log_out, pause, together, write
 
 
@@ -181,6 +184,32 @@ async def a_touch_beside_the_expiry(world: World) -> None:
     record = await world.record(id)
     assert record is None or record.expires == START + CONFIG.idle
     assert await world.everything() == ({} if record is None else {handle_of(id): {"seed": 0}})
+
+
+async def a_touch_that_the_store_refuses(world: World) -> None:
+    """It disturbs nobody who reads; their next use of the session renews it after all."""
+    id = await world.begin(seed=0, expires=START + 60)
+    refusing = RefusesOnce(world.stored, handle_of(id))
+    answers = [Answer(), Answer()]
+
+    async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+        assert session["seed"] == 0
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
+        await anyio.sleep(1)  # of virtual time: the store has answered
+        assert session["seed"] == 0
+        await send({"type": "http.response.body", "body": b""})
+
+    async with world.process(store=refusing) as sessions:
+        app = SessionMiddleware(routed(stream=stream), sessions)
+        visit = partial(ask, app, "/stream", cookie=f"{COOKIE}={id}")
+        await together(*(partial(visit, into=answer) for answer in answers))
+
+    record = await world.record(id)
+    assert record is not None
+    assert record.expires == START + CONFIG.idle
+    assert all(answer.is_complete for answer in answers)
+    assert await world.everything() == {handle_of(id): {"seed": 0}}
 
 
 async def _let_it_expire(world: World, sessions: SessionManager) -> None:

@@ -22,7 +22,7 @@ import minisession._loader
 from minisession._codec import decode, encode
 from minisession._committer import Committer
 from minisession._core.books import Books, CookieOrder, State
-from minisession._core.change import Change, Outcome, Record
+from minisession._core.change import Change, Outcome, Record, Touch
 from minisession._core.journal import Journal, Life
 from minisession._core.ledger import Ledger
 from minisession._core.plan import Flight
@@ -253,6 +253,18 @@ def the_replaced_secret_goes_on_working(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(minisession._loader, "standing", lenient)
 
 
+def a_touch_counts_before_it_is_stored(patch: pytest.MonkeyPatch) -> None:
+    touch = Books.touch
+
+    def book(books: Books, now: float) -> Touch | None:
+        due = touch(books, now)
+        if due is not None and books.life is not None:
+            books.life.expires = due.expires
+        return due
+
+    patch.setattr(Books, "touch", book)
+
+
 def activity_moves_the_absolute_end(patch: pytest.MonkeyPatch) -> None:
     def idle_end(life: Life, config: Any, now: float) -> float:
         return float(now + config.idle)
@@ -392,6 +404,11 @@ BUGS = [
         "a touch revives",
         [ends.a_touch_beside_the_expiry, ends.readers_beside_a_logout],
         stored=faulty_stores.RevivesAtATouch,
+    ),
+    Bug(
+        "a touch counts before it is stored",
+        [ends.a_touch_that_the_store_refuses],
+        a_touch_counts_before_it_is_stored,
     ),
     Bug(
         "a stale cache",

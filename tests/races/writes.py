@@ -6,15 +6,13 @@ which its tasks run. It ends with a look at everything that is stored.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 
 import anyio
 
 from minisession import SessionManager, StoreUnavailable
-from minisession.abc import Change, Outcome, Store
+from tests.races.refusing import RefusesOnce
 from tests.races.world import World, handle_of, pause, together, write
-from tests.remote_store import RemoteStore
 
 
 async def two_writers_of_different_keys(world: World) -> None:
@@ -283,24 +281,6 @@ async def a_commit_that_is_cancelled(world: World) -> None:
         assert await write(sessions, id, afterwards=4)
 
     assert await world.everything() == {handle_of(id): {"seed": 0, **written, "afterwards": 4}}
-
-
-class RefusesOnce(RemoteStore):
-    """Stores nothing of the first change of one session, and says so; its neighbours are stored."""
-
-    def __init__(self, inner: Store, handle: str) -> None:
-        super().__init__(inner)
-        self._handle: str | None = handle
-
-    async def commit(self, changes: Sequence[Change], now: float) -> list[Outcome]:
-        refused = next((c for c in changes if c.handle == self._handle), None)
-        if refused is None:
-            return await super().commit(changes, now)
-        self._handle = None
-        good = [change for change in changes if change is not refused]
-        outcomes = iter(await super().commit(good, now))
-        no: Outcome = StoreUnavailable("the disk is full")
-        return [no if change is refused else next(outcomes) for change in changes]
 
 
 async def a_store_that_fails_in_the_middle_of_a_batch(world: World) -> None:
