@@ -18,12 +18,14 @@ from .threads import Threads, asked_from_thread
 
 __all__ = ["controlled_threads"]
 
+_OURS = "the loop of this run"
+
 
 @contextmanager
 def controlled_threads(backend: type[Any], threads: Threads) -> Iterator[None]:
     """Let `anyio.to_thread` and `anyio.from_thread` use these threads."""
     patches: dict[str, Callable[..., Any]] = {
-        "run_sync_in_worker_thread": partial(_to_thread, threads),
+        "run_sync_in_worker_thread": partial(_to_thread, backend, threads),
         "run_async_from_thread": _run,
         "run_sync_from_thread": _run_sync,
         "check_cancelled": _check_cancelled,
@@ -39,19 +41,27 @@ def controlled_threads(backend: type[Any], threads: Threads) -> Iterator[None]:
 
 
 async def _to_thread(
-    threads: Threads, func: Callable[..., Any], args: tuple[Any, ...],
+    backend: type[Any], threads: Threads, func: Callable[..., Any], args: tuple[Any, ...],
     abandon_on_cancel: bool = False, limiter: Any = None,
 ) -> Any:  # fmt: skip
     token = current_token()
 
     def call() -> Any:
-        threadlocals.current_token = token
-        try:
+        with _known_to_anyio(backend, token):
             return func(*args)
-        finally:
-            del threadlocals.current_token
 
     return await threads.run(call, abandon_on_cancel=abandon_on_cancel, limiter=limiter)
+
+
+@contextmanager
+def _known_to_anyio(backend: type[Any], token: object) -> Iterator[None]:
+    """Let `anyio.from_thread` find its backend in this thread."""
+    threadlocals.current_async_backend = backend  # before anyio 4.11, whose tokens name theirs
+    threadlocals.current_token = token if hasattr(token, "backend_class") else _OURS
+    try:
+        yield
+    finally:
+        del threadlocals.current_async_backend, threadlocals.current_token
 
 
 def _run(
@@ -75,7 +85,7 @@ def _check_cancelled() -> None:
 
 
 def _refuse(token: object) -> None:
-    if token is not None:
+    if token not in (None, _OURS):
         raise RuntimeError(
             "under `explore` a thread cannot call into a loop by a token or a BlockingPortal, which"
             " wait for it uncontrolled; start it with anyio.to_thread.run_sync, and call"
