@@ -41,7 +41,7 @@ class Operation(Generic[State]):
     deed: Deed[State]
 
     def __str__(self) -> str:
-        return f"[{self.called:g} .. {self.returned:g}] {self.deed}"
+        return f"[{self.called:.10g} .. {self.returned:.10g}] {self.deed}"
 
 
 History = Sequence[Sequence[Operation[State]]]
