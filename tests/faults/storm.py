@@ -170,7 +170,7 @@ class Visitor:
             case (503, True) | (200, False):
                 assert answer.status == 200 or not answer.cookies
                 self.refusals += 1
-                self._failed(what, value)
+                self._failed(what, old, value)
             case _:
                 raise AssertionError(answer.messages)
 
@@ -196,10 +196,13 @@ class Visitor:
         if self.browser.id == id:
             self.browser.id = None
 
-    def _failed(self, what: str, value: int) -> None:
+    def _failed(self, what: str, old: str | None, value: int) -> None:
         if self.browser.id is None:  # whatever was stored, nobody knows its id
             self._forget()
             return
+        if old is not None and self.browser.id != old:  # began anew, and failed after the headers
+            assert self.may_be_over
+            self._is_over(old)
         counts = [n + 1 if isinstance(n, int) else 1 for n in self.possible["n"]]
         news: dict[str, dict[str, list[object]]] = {
             "put": {"a": [value], "b": [[value]]},
