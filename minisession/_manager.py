@@ -391,21 +391,26 @@ class SessionManager:
 
 @asynccontextmanager
 async def _unwrapped_task_group() -> AsyncIterator[TaskGroup]:
-    """Open a task group that lets an exception of its own block out as it is, not in a group."""
-    own: BaseException | None = None
+    """Open a task group that lets a single exception out as it is, not in a group.
+
+    Mostly it is one of the block. On trio it may be the KeyboardInterrupt that came at the end.
+    """
+    error: BaseException | None = None
     try:
         async with anyio.create_task_group() as tasks:
             try:
                 yield tasks
-            except BaseException as error:
-                own = error
+            except BaseException as own:
+                error = own
                 raise
     except BaseExceptionGroup as group:
-        errors = group.split(anyio.get_cancelled_exc_class())[1]  # tasks are cancelled beside it
-        if own is None or (errors is not None and errors.exceptions != (own,)):
+        # Tasks that were cancelled beside it do not count.
+        group = group.split(anyio.get_cancelled_exc_class())[1] or group
+        if len(group.exceptions) > 1:
             raise
-    if own is not None:
-        raise own
+        [error] = group.exceptions
+    if error is not None:
+        raise error
 
 
 class _Turn:

@@ -21,8 +21,9 @@ from tests.tripwire import (
     Blow,
     Check,
     Prepare,
-    cancelled,
     failed,
+    natively_cancelled,
+    natively_cancelled_late,
     sweep,
     timed_out,
 )
@@ -49,12 +50,10 @@ class Setting:
 
     @property
     def is_usual(self) -> bool:
-        """Whether it belongs to every run: the store in between has the most suspensions."""
+        """Whether it belongs to every run. A store on a network has the most suspensions."""
         if self.store == "remote":
-            return self.blow is not timed_out
-        if self.store == "sqlite":
-            return self.blow in (cancelled, *NATIVE)
-        return self.blow is cancelled
+            return self.blow not in (timed_out, natively_cancelled)
+        return self.store == "sqlite" and self.blow is natively_cancelled_late
 
 
 SETTINGS = [
@@ -106,6 +105,11 @@ async def counted(blow: Blow, tally: Tally, prepare: Prepare, check: Check) -> i
     if points:  # a store in memory never waits
         tally("cancellation points", points)
     return points
+
+
+def is_worth_it(setting: Setting, thing: Any) -> bool:
+    """Whether a request is tried in this setting: in all, in the long run."""
+    return raises_nothing_into_siblings(setting, thing) and (SOAK or setting.blow is not failed)
 
 
 def raises_nothing_into_siblings(setting: Setting, thing: Any) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cancellation.bad_client import BAD_CLIENTS, BadClient
+from tests.cancellation.bad_client import BAD_CLIENTS, BadClient, CancelsTheRequest
 from tests.cancellation.conftest import STORES, counted
 from tests.cancellation.site import PAGES, Page, Site, Visit
 from tests.cancellation.talks import TALKS, Conversation
@@ -17,13 +17,15 @@ from tests.effort import SOAK, Tally
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+KINDS = [
+    pytest.param(backend, kind, id=f"{backend}-{kind.__name__}")
+    for backend, kinds in [("asyncio", BAD_CLIENTS), ("trio", [BadClient, CancelsTheRequest])]
+    for kind in (BAD_CLIENTS if SOAK else kinds)
+]
 
 
 @pytest.mark.parametrize("store", STORES if SOAK else ["remote"])
-@pytest.mark.parametrize("kind", BAD_CLIENTS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(("anyio_backend", "kind"), KINDS)
 @pytest.mark.parametrize("page", [*PAGES, *TALKS], ids=str)
 async def test_a_client_that_goes_leaves_a_state_before_or_after_and_nothing_else(
     store: str, tmp_path: Path, kind: type[BadClient], page: Page, tally: Tally

@@ -18,16 +18,20 @@ import pytest
 
 from minisession import SessionManager
 from minisession.stores.sqlite import SQLiteStore
-from tests.cancellation.conftest import SETTINGS, Sweep
+from tests.cancellation.conftest import Setting, Sweep
 from tests.cancellation.left import borrowed_threads, descriptors, running_tasks, until_nothing
 from tests.cancellation.trial import BEFORE
-from tests.tripwire import Mishap, failed
+from tests.tripwire import NATIVE, Mishap, cancelled
 
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.parametrize(
         "setting",
-        [each for each in SETTINGS if each.store == "sqlite" and each.blow is not failed],
+        [
+            Setting(backend, blow, "sqlite")
+            for backend, blows in [("asyncio", [cancelled, *NATIVE]), ("trio", [cancelled])]
+            for blow in blows
+        ],
         ids=str,
         indirect=True,
     ),

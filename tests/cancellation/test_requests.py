@@ -11,7 +11,7 @@ from collections.abc import Awaitable
 import pytest
 
 from minisession.abc import Store
-from tests.cancellation.conftest import Sweep, cases, raises_nothing_into_siblings
+from tests.cancellation.conftest import Sweep, cases, is_worth_it
 from tests.cancellation.site import PAGES, Page, Site, Visit
 from tests.cancellation.talks import TALKS, Conversation
 from tests.cancellation.trial import Trial
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize(
-    ("setting", "page"), cases([*PAGES, *TALKS], raises_nothing_into_siblings), indirect=["setting"]
+    ("setting", "page"), cases([*PAGES, *TALKS], is_worth_it), indirect=["setting"]
 )
 async def test_a_request_leaves_a_state_before_or_after_and_nothing_else(
     any_store: Store, swept: Sweep, page: Page
