@@ -23,7 +23,7 @@ from .runs import Program, as_schedule, programs, schedules, verdict_of
 Connect = Callable[[], Store]
 Choices = tuple[list[int], int]
 
-HISTORIES = 500
+HISTORIES = 400
 SCHEDULES = 4
 
 HISTORIES = int(__import__("os").environ.get("HH", "500"))

@@ -79,7 +79,10 @@ def test_a_mistake_is_found_and_shown_in_a_few_steps(bug: str, backend: str, tal
         st.tuples(programs(), schedules),
         no_order_explains,
         settings=settings(
-            max_examples=TRIES, database=None, suppress_health_check=list(HealthCheck)
+            max_examples=TRIES,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
         ),
         random=Random(3),
     )
