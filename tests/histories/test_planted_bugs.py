@@ -10,7 +10,7 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, find, settings
+from hypothesis import HealthCheck, Phase, find, settings
 from hypothesis import strategies as st
 
 from minisession.abc import Store
@@ -82,6 +82,7 @@ def test_a_mistake_is_found_and_shown_in_a_few_steps(bug: str, backend: str, tal
             max_examples=TRIES,
             deadline=None,
             database=None,
+            phases=[Phase.generate, Phase.shrink],
             suppress_health_check=list(HealthCheck),
         ),
         random=Random(3),
