@@ -27,11 +27,11 @@ from typing import Any, Literal
 from minisession import SessionMiddleware
 from minisession.server import ServerConfig, run
 from minisession.stores._sqlite import checkpoints, connect
-from tests.crash import steps
 from tests.crash.app import Message, Receive, Send, app
+from tests.crash.steps import Steps
 
 Backend = Literal["asyncio", "trio"]
-Die = Literal["", "step", "call", "torn call"]
+Die = Literal["", "fine step", "step", "call", "torn call"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Order:
         busy: it makes checkpoints and starts the log anew all the time, as others do in hours.
         synchronous: SQLite's mode instead of our default.
         die: a request with the query "n" kills the server at the n-th step from its arrival: a
-            step of Python, or a call of the system that changes a file or sends something.
+            step of Python (steps.py), or a call of the system that changes a file or sends
+            something (disk.c), before it or in its middle.
     """
 
     store: str
@@ -131,8 +132,8 @@ def _mortal(served: Any, die: Die) -> Any:
 
 
 def _armer(die: Die) -> Callable[[int], None]:
-    if die == "step":
-        return steps.die_at
+    if die.endswith("step"):
+        return Steps(fine=die == "fine step").die_at
     library = ctypes.CDLL(None)  # disk.c is preloaded
     return lambda n: library.disk_die_at(ctypes.c_long(n), ctypes.c_int(die == "torn call"))
 
