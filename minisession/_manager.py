@@ -408,7 +408,7 @@ async def _unwrapped_task_group() -> AsyncIterator[TaskGroup]:
         group = group.split(anyio.get_cancelled_exc_class())[1] or group
         if len(group.exceptions) > 1:
             raise
-        [error] = group.exceptions
+        error = group.exceptions[0]
     if error is not None:
         raise error
 
