@@ -346,7 +346,7 @@ def test_a_commit_to_sqlite_is_handed_over_applied_and_answered_at_any_time(
                 tasks.start_soon(step)
             logs.add("".join(log).strip())
 
-    explore(scenario, backend=backend, seeds=range(150))
+    explore(scenario, backend=backend, seeds=range(80))
 
     assert logs >= {
         "applied answered . . .",
