@@ -35,6 +35,7 @@ CORES = 2
 COUNTLESS = {
     "requests_of_three_users",  # three tasks and more: nobody waits for all their orders
     "child_tasks_and_threads_of_two_users",
+    "counters_in_a_first_visit",
     "a_store_that_fails_in_the_middle_of_a_batch",  # need what runs in the background
     "a_touch_that_the_store_refuses",
 }

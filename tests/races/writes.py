@@ -262,7 +262,10 @@ async def a_refresh_beside_a_sibling(world: World) -> None:
             await session.save()
             session["c"] = 3
 
-        await together(session.refresh, write_on)
+        async def look_again() -> None:
+            await session.refresh()
+
+        await together(look_again, write_on)
         assert session.all() == {"seed": 0, "a": 1, "b": 2, "c": 3}
 
     assert await world.everything() == {handle_of(id): {"seed": 0, "a": 1, "b": 2, "c": 3}}
