@@ -15,11 +15,11 @@ from minisession import SessionManager
 from minisession.abc import Store
 from minisession.stores.memory import MemoryStore
 from minisession.stores.sqlite import SQLiteStore
-from tests.cancellation.conftest import Sweep, cases, counted, raises_nothing_into_siblings
+from tests.cancellation.conftest import Setting, Sweep, cases, counted, raises_nothing_into_siblings
 from tests.cancellation.operations import OPERATIONS
 from tests.cancellation.trial import Operation, Trial
 from tests.effort import Tally
-from tests.tripwire import cancelled
+from tests.tripwire import cancelled, failed
 
 pytestmark = pytest.mark.anyio
 
@@ -36,13 +36,15 @@ async def sessions(any_store: Store) -> AsyncIterator[SessionManager]:
     indirect=["setting"],
 )
 async def test_an_operation_leaves_a_state_before_or_after_and_nothing_else(
-    sessions: SessionManager, swept: Sweep, operation: Operation
+    sessions: SessionManager, setting: Setting, swept: Sweep, operation: Operation
 ) -> None:
     trial = Trial(sessions)
 
     async def prepare() -> Awaitable[object]:
         await trial.begin()
-        return operation.may_fail_on(trial)
+        if setting.blow is failed:
+            return operation.may_fail_on(trial)
+        return operation.on(trial)
 
     async def check() -> None:
         await trial.require_one_of(operation.worlds)
@@ -63,7 +65,7 @@ async def test_where_no_manager_runs_a_cancellation_is_as_safe(
 
         async def prepare() -> Awaitable[object]:
             await trial.begin()
-            return operation.may_fail_on(trial)
+            return operation.on(trial)
 
         async def check() -> None:
             await trial.require_one_of(operation.worlds)
