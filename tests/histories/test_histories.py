@@ -26,8 +26,6 @@ Choices = tuple[list[int], int]
 HISTORIES = 300
 SCHEDULES = 4  # of each program
 
-HISTORIES = 300
-
 
 def a_memory() -> Connect:
     store = MemoryStore()
