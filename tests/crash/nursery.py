@@ -58,7 +58,7 @@ def main(backend: Backend) -> None:
     for module in (f"anyio._backends._{backend}", "minisession.stores.sqlite"):
         importlib.import_module(module)  # once, for all children
     child = 0
-    print("ready", flush=True)
+    _say("ready")
     for line in sys.stdin:
         [(order, details)] = json.loads(line).items()
         if order == "serve":
@@ -66,10 +66,15 @@ def main(backend: Backend) -> None:
             if child == 0:
                 _serve_and_end(Order(**details), backend)
         else:
-            print(_end(child, order), flush=True)
+            _say(_end(child, order))
             child = 0
     if child:
         _end(child, "kill")
+
+
+def _say(line: str) -> None:
+    """Answer in one piece: `print` can write the line and its end apart, and be killed between."""
+    os.write(sys.stdout.fileno(), f"{line}\n".encode())
 
 
 def _end(child: int, order: str) -> str:
@@ -86,7 +91,7 @@ def _serve_and_end(order: Order, backend: Backend) -> None:
         serve(order, backend)
     except BaseException:
         traceback.print_exc()
-        print("no port, because the server failed; see stderr", flush=True)
+        _say("no port, because the server failed; see stderr")
         os._exit(1)
     os._exit(0)
 
@@ -101,7 +106,7 @@ def serve(order: Order, backend: Backend) -> None:
         _mortal(SessionMiddleware(app, order.store), order.die),
         ServerConfig(port=0, keep_alive_timeout=600),
         backend,
-        on_start=lambda addresses: print(addresses[0][1], flush=True),
+        on_start=lambda addresses: _say(str(addresses[0][1])),
     )
 
 
