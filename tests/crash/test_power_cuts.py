@@ -34,7 +34,7 @@ from tests.effort import Tally, effort
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, *NEEDS]
 
 CUTS = effort(500, soak=5_000)  # on each of the two backends
-CONTROL_CUTS = 40
+CONTROL_CUTS = 60
 VISITORS = 8
 PAGES_EACH = 20  # before and after a restart
 
@@ -84,7 +84,9 @@ async def record(
     folder = scratch / "store"
     folder.mkdir()
     recorder = Recorder(folder, scratch)
-    order = Order(kind.url(folder), busy=not synchronous, synchronous=synchronous, die="call")
+    order = Order(
+        kind.url(folder), busy=synchronous != "NORMAL", synchronous=synchronous, die="call"
+    )
     visitors = [Visitor(f"visitor-{n}") for n in range(VISITORS)]
     promised = {visitor.name: [Promise("")] for visitor in visitors}
 
