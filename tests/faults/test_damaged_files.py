@@ -113,7 +113,7 @@ def test_damage_is_reported_or_harmless_and_never_written_over(
     tmp_path: Path,
     tally: Tally,
 ) -> None:
-    tries = effort(40, soak=4_000)
+    tries = effort(25, soak=4_000)
     reported = 0
     for seed in range(tries):
         content = bytearray(sound)

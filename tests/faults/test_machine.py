@@ -200,6 +200,7 @@ def test_a_file_system_that_is_mounted_read_only_is_a_503_until_it_is_not(
 # --- limits --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("is_open", [True, False], ids=["opened before", "opened then"])
 def test_without_file_descriptors_there_are_503s_and_then_all_is_well(
     is_open: bool, tmp_path: Path, anyio_backend: str
@@ -237,6 +238,7 @@ def test_without_file_descriptors_there_are_503s_and_then_all_is_well(
         assert lines[1:] == ["put 503 -", "read 503 -", "put 200 2"]
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("spared", [0, 1, 2], ids=["no thread", "one thread", "two threads"])
 def test_without_threads_nothing_is_stored_twice_and_nothing_denied_that_was_stored(
     spared: int, tmp_path: Path, anyio_backend: str
