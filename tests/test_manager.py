@@ -40,6 +40,7 @@ from tests.remote_store import Fault, RemoteStore
 pytestmark = pytest.mark.anyio
 
 HOUR = 3600.0
+UNANSWERED = (Fault.TOO_BUSY, Fault.SILENT_BEFORE, Fault.SILENT_AFTER)
 
 
 @pytest.fixture
@@ -54,8 +55,14 @@ def remote() -> RemoteStore:
 
 @pytest.fixture
 async def sessions(remote: RemoteStore, clock: Clock) -> AsyncIterator[SessionManager]:
-    async with SessionManager(remote, SessionConfig(save_timeout=0.2), clock=clock) as manager:
+    async with SessionManager(remote, clock=clock) as manager:
         yield manager
+
+
+@pytest.fixture
+def hasty(remote: RemoteStore, clock: Clock) -> SessionManager:
+    """Another one of the same store, which soon gives up on it: only where it never answers."""
+    return SessionManager(remote, SessionConfig(save_timeout=0.2), clock=clock)
 
 
 async def begun(sessions: SessionManager, **values: object) -> str:
@@ -432,11 +439,15 @@ async def test_writes_made_while_a_commit_is_in_flight_travel_together_in_the_ne
     ],
 )
 async def test_every_failure_of_a_save_is_told_as_what_it_is(
-    sessions: SessionManager, remote: RemoteStore, fault: Fault, error: type[Exception]
+    sessions: SessionManager,
+    hasty: SessionManager,
+    remote: RemoteStore,
+    fault: Fault,
+    error: type[Exception],
 ) -> None:
     id = await begun(sessions)
     with pytest.raises(error):
-        async with sessions.open(id) as one:
+        async with (hasty if fault in UNANSWERED else sessions).open(id) as one:
             remote.fault = fault
             one["n"] = 1
             await one.save()
@@ -547,9 +558,9 @@ async def test_a_session_that_was_created_in_doubt_and_revoked_does_not_come_bac
 
 @pytest.mark.parametrize("fault", [Fault.REFUSES, Fault.TOO_BUSY])
 async def test_a_regenerate_while_the_session_is_being_created_survives_a_refused_creation(
-    sessions: SessionManager, remote: RemoteStore, fault: Fault
+    sessions: SessionManager, hasty: SessionManager, remote: RemoteStore, fault: Fault
 ) -> None:
-    async with sessions.open() as one:
+    async with (hasty if fault in UNANSWERED else sessions).open() as one:
         remote.faults = [fault]
         one["n"] = 1
         async with anyio.create_task_group() as tasks:
