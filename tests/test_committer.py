@@ -14,12 +14,16 @@ from anyio.lowlevel import checkpoint
 
 from minisession import (
     SaveOutcomeUnknown,
+    Session,
     SessionConfig,
     SessionGone,
     SessionManager,
+    SessionMiddleware,
     StoreUnavailable,
+    session,
 )
 from minisession.abc import Record
+from tests.asgi_client import Browser, Receive, Scope, Send, respond, routed, running
 from tests.remote_store import Fault, RemoteStore
 
 pytestmark = pytest.mark.anyio
@@ -35,9 +39,10 @@ def anyio_backend() -> str:
 UNFLUSHED = SessionConfig(on_error="rollback")
 
 
-async def begun(sessions: SessionManager) -> str:
+async def begun(sessions: SessionManager, principal: str | None = None) -> str:
     async with sessions.open() as one:
         one["n"] = 0
+        one.principal = principal
         await one.save()
         return str(one.id)
 
@@ -57,19 +62,47 @@ async def lose_the_wait(store: RemoteStore, operation: Callable[[], Awaitable[ob
         await task
 
 
+def changed(one: Session) -> None:
+    one["n"] = 1
+
+
+def dropped(one: Session) -> None:
+    del one["n"]
+
+
+def cleared(one: Session) -> None:
+    one.clear()
+    one["m"] = 1
+
+
+def named(one: Session) -> None:
+    one.principal = "user:7"
+
+
+def unnamed(one: Session) -> None:
+    one.principal = None
+
+
+@pytest.mark.parametrize("write", [changed, dropped, cleared, named, unnamed])
 @pytest.mark.parametrize("stored", [True, False])
-async def test_a_lost_wait_is_made_good_by_looking(stored: bool) -> None:
+async def test_what_looking_shows_of_a_lost_wait_is_no_doubt_and_the_rest_is_told(
+    write: Callable[[Session], None], stored: bool
+) -> None:
     store = RemoteStore()
     async with SessionManager(store, UNFLUSHED) as sessions:
-        id = await begun(sessions)
+        id = await begun(sessions, principal="user:1")
         async with sessions.open(id) as one:
             store.faults = [] if stored else [Fault.REFUSES]
-            one["n"] = 1
+            write(one)
+            wanted = dict(one), one.principal
             await lose_the_wait(store, one.save)
             await anyio.wait_all_tasks_blocked()
 
-            assert one["n"] == int(stored)
-            one["m"] = 2
+            assert ((dict(one), one.principal) == wanted) == stored
+            if not stored:
+                with pytest.raises(SaveOutcomeUnknown):
+                    await one.save()
+            one["later"] = 2
             await one.save()
 
 
@@ -85,8 +118,45 @@ async def test_a_lost_wait_for_a_login_finds_out_which_id_is_good(stored: bool) 
             await anyio.wait_all_tasks_blocked()
 
             assert (one.id == old) == (not stored)
+            if not stored:
+                with pytest.raises(SaveOutcomeUnknown):
+                    await one.save()
             one["m"] = 2
             await one.save()
+
+
+async def test_a_lost_wait_for_a_session_that_others_have_ended_is_told_at_the_end() -> None:
+    store = RemoteStore()
+    async with SessionManager(store, UNFLUSHED) as sessions:
+        id = await begun(sessions)
+        with pytest.raises(SessionGone):
+            async with sessions.open(id) as one:
+                one["n"] = 1
+                await sessions.revoke(str(one.handle))
+                await lose_the_wait(store, one.save)
+                await anyio.wait_all_tasks_blocked()
+
+
+async def test_no_answer_acknowledges_a_write_that_was_refused_behind_a_lost_wait() -> None:
+    store = RemoteStore()
+
+    async def begin(scope: Scope, receive: Receive, send: Send) -> None:
+        session["n"] = 0
+        await respond(send)
+
+    async def survive(scope: Scope, receive: Receive, send: Send) -> None:
+        session["n"] = 1
+        store.faults = [Fault.REFUSES]
+        await lose_the_wait(store, session.save)
+        await anyio.wait_all_tasks_blocked()
+        await respond(send)
+
+    app = SessionMiddleware(routed(begin=begin, survive=survive), store, UNFLUSHED)
+    browser = Browser(app)
+    async with running(app):
+        await browser.get("/begin")
+
+        assert (await browser.get("/survive")).status == 503
 
 
 async def test_a_lost_wait_for_a_logout_is_no_doubt_once_it_is_seen() -> None:
@@ -103,11 +173,53 @@ async def test_a_lost_wait_for_a_logout_is_no_doubt_once_it_is_seen() -> None:
             assert await store.scan(0.0) == []
 
 
+async def test_a_lost_wait_for_a_logout_that_was_refused_is_not_taken_for_done() -> None:
+    store = RemoteStore()
+    async with SessionManager(store, UNFLUSHED) as sessions:
+        id = await begun(sessions)
+        with pytest.raises(SaveOutcomeUnknown, match="did not say what became of it"):
+            async with sessions.open(id) as one:
+                store.faults = [Fault.REFUSES]
+                one.destroy()
+                await lose_the_wait(store, one.save)
+                await anyio.wait_all_tasks_blocked()
+
+        assert await store.scan(0.0) != []
+
+
+async def test_a_lost_wait_for_a_logout_of_which_nothing_can_be_seen_says_why() -> None:
+    store = RemoteStore()
+    async with SessionManager(store, UNFLUSHED) as sessions:
+        id = await begun(sessions)
+        with pytest.raises(SaveOutcomeUnknown, match="the store is away"):
+            async with sessions.open(id) as one:
+                one.destroy()
+                store.load_error = StoreUnavailable("the store is away")
+                await lose_the_wait(store, one.save)
+                await anyio.wait_all_tasks_blocked()
+
+
+async def test_a_lost_wait_for_a_write_to_a_session_that_has_ended_finds_it_gone() -> None:
+    store = RemoteStore()
+    async with SessionManager(store, UNFLUSHED) as sessions:
+        id = await begun(sessions)
+        with pytest.raises(SessionGone):
+            async with sessions.open(id) as one:
+                assert one["n"] == 0
+                assert await sessions.revoke(one.handle or "")
+                one["n"] = 1
+                await lose_the_wait(store, one.save)
+                await anyio.wait_all_tasks_blocked()
+
+                assert not one.is_started
+                await one.save()
+
+
 @pytest.mark.parametrize(
     "error", [StoreUnavailable("away"), RuntimeError("a bug in the store")], ids=["away", "broken"]
 )
 async def test_what_cannot_be_found_out_stays_in_doubt_and_is_not_taken_for_an_end(
-    error: Exception,
+    error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = RemoteStore()
     async with SessionManager(store, UNFLUSHED) as sessions:
@@ -125,6 +237,7 @@ async def test_what_cannot_be_found_out_stays_in_doubt_and_is_not_taken_for_an_e
                     one["m"] = 2
         async with sessions.open(id) as one:
             assert one["n"] == 1
+    assert (f"{store!r} failed" in caplog.text) is isinstance(error, RuntimeError)
 
 
 async def test_a_store_that_refuses_to_be_asked_leaves_the_doubt_too() -> None:
@@ -139,7 +252,9 @@ async def test_a_store_that_refuses_to_be_asked_leaves_the_doubt_too() -> None:
                 await anyio.wait_all_tasks_blocked()
 
 
-async def test_what_has_been_damaged_meanwhile_leaves_the_doubt_and_ends_nothing_else() -> None:
+async def test_what_has_been_damaged_meanwhile_leaves_the_doubt_and_ends_nothing_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     class Damaged(RemoteStore):
         spoilt = False
 
@@ -161,6 +276,7 @@ async def test_what_has_been_damaged_meanwhile_leaves_the_doubt_and_ends_nothing
         store.spoilt = False
         async with sessions.open(id) as one:
             assert one["n"] == 1
+            assert f"{one.handle} outcome unknown>: what became of it" in caplog.text
 
 
 async def test_without_a_lifespan_a_lost_wait_leaves_a_doubt_that_a_refresh_clears() -> None:

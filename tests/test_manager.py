@@ -246,7 +246,42 @@ async def test_a_nested_value_that_cannot_be_stored_costs_no_other_write(
     assert await stored(sessions, id) == {"cart": [], "n": 2}
 
 
+async def test_what_a_failed_block_could_not_store_is_logged_with_its_handle(
+    sessions: SessionManager, caplog: pytest.LogCaptureFixture
+) -> None:
+    id = await begun(sessions, cart=[])
+
+    with pytest.raises(ZeroDivisionError):
+        async with sessions.open(id) as one:
+            one["cart"].append(object())
+            raise ZeroDivisionError
+
+    assert f"{handle_of(id)} live>: writes of a failed request could not be stored" in caplog.text
+
+
+async def test_what_only_a_failed_block_could_have_told_its_client_is_not_stored(
+    sessions: SessionManager, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    with pytest.raises(ZeroDivisionError):
+        async with sessions.open() as one:
+            one["n"] = 1
+            raise ZeroDivisionError
+
+    assert await sessions.store.scan(sessions.clock()) == []
+    assert "had started or renewed was dropped" in caplog.text
+
+
 # --- its own life --------------------------------------------------------------------------------
+
+
+async def test_its_repr_says_whether_it_runs() -> None:
+    manager = SessionManager("memory://")
+
+    async with manager:
+        assert repr(manager) == "<SessionManager running store=<MemoryStore sessions=0>>"
+    assert repr(manager) == "<SessionManager idle store=<MemoryStore sessions=0>>"
 
 
 async def test_a_manager_cannot_be_entered_twice_at_once(sessions: SessionManager) -> None:
@@ -740,6 +775,23 @@ async def test_update_of_a_session_that_has_ended_says_so(sessions: SessionManag
             await one.update("n", lambda n: n + 1)
 
 
+async def test_racers_of_one_process_do_not_conflict(
+    sessions: SessionManager, remote: RemoteStore
+) -> None:
+    id = await begun(sessions, n=0)
+
+    async def count() -> None:
+        async with sessions.open(id) as one:
+            await one.update("n", lambda n: n + 1)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(10):
+            tasks.start_soon(count)
+
+    changes = [change for batch in remote.commits for change in batch]
+    assert sum(isinstance(change, Write) and change.expect is not None for change in changes) == 10
+
+
 async def test_queues_for_keys_are_forgotten_when_nobody_waits(sessions: SessionManager) -> None:
     id = await begun(sessions, n=0)
     async with sessions.open(id) as one, anyio.create_task_group() as tasks:
@@ -798,7 +850,7 @@ async def test_refresh_of_a_session_that_has_ended_says_so(sessions: SessionMana
         assert one.is_started
         await sessions.revoke(handle_of(id))
 
-        with pytest.raises(SessionGone):
+        with pytest.raises(SessionGone, match="destroyed, revoked or replaced, or has expired"):
             await one.refresh()
         assert not one.is_started
 
@@ -816,6 +868,7 @@ async def test_writes_that_a_refresh_finds_void_are_told_at_the_end(
             with pytest.raises(SessionGone):
                 await one.refresh()
 
+    assert f"{handle_of(id)} gone>: it has ended or moved on" in caplog.text
     assert "writes of this request are void" in caplog.text
 
 

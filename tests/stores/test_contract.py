@@ -13,6 +13,8 @@ from minisession.stores.memory import MemoryStore
 from minisession.stores.sqlite import SQLiteStore
 from minisession.testing import Clause, check_clause, check_store, clauses
 
+from .kit import NOW, birth
+
 Maker = Callable[[Path], Callable[[], Store]]
 
 
@@ -49,6 +51,20 @@ async def test_all_clauses_can_be_kept_in_one_place(
 @pytest.mark.parametrize("maker", STORES)
 def test_stores_in_this_process_load_at_once(maker: Maker, tmp_path: Path) -> None:
     assert isinstance(maker(tmp_path)(), LoadsNowait)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("maker", STORES)
+async def test_a_scan_gives_a_thousand_from_the_first_unless_told_otherwise(
+    maker: Maker, tmp_path: Path
+) -> None:
+    handles = [f"{number:04}" for number in range(1001)]
+    async with maker(tmp_path)() as store:
+        await store.commit([birth(handle) for handle in handles], NOW)
+
+        found = await store.scan(NOW)
+
+    assert [summary.handle for summary in found] == handles[:1000]
 
 
 def test_a_store_with_a_queue_takes_changes_back(tmp_path: Path) -> None:
