@@ -299,7 +299,7 @@ class Committer:
             last = seen[-1]
             if ledger.state is State.UNKNOWN and not isinstance(last, StoreError):
                 try:
-                    self._loader.readopt(ledger, last)
+                    self.readopt(ledger, last)
                 except StoreCorrupt:
                     log.exception("%s: what became of it cannot be read", ledger)
 
@@ -311,6 +311,13 @@ class Committer:
         except Exception:  # a store that breaks the contract must not end the flusher for all
             log.exception("%r failed with something else than a StoreError", self._store)
             return no_answer()
+
+    def readopt(self, ledger: Ledger, record: Record | None) -> None:
+        """Become what is stored; report it if that voids what is unsaved or in doubt."""
+        writes = bool(ledger.journal) or ledger.doubt is not None
+        self._loader.readopt(ledger, record)
+        if writes and ledger.state is State.VOID:
+            report_void(ledger)
 
     async def read_behind(self, life: Life) -> Record | None:
         """Load a session after everything that was handed over for it has been applied."""

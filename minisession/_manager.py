@@ -25,17 +25,17 @@ import anyio
 from anyio.abc import TaskGroup
 
 from minisession._codec import decode
-from minisession._committer import Committer, no_answer, report_void
+from minisession._committer import Committer
 from minisession._context import bound
 from minisession._core.books import Candidates, State
 from minisession._core.change import Committed, Destroy
-from minisession._core.journal import Kind, Life
+from minisession._core.journal import Life
 from minisession._core.ledger import Ledger
 from minisession._core.plan import Flight
 from minisession._core.session import Session
 from minisession._ids import is_handle, split_id
 from minisession._loader import Loader, gone
-from minisession.abc import Record, Store
+from minisession.abc import Store
 from minisession.config import SessionConfig
 from minisession.errors import Conflict, SessionGone, StoreError, UsageError
 from minisession.stores import open_store
@@ -288,19 +288,7 @@ class SessionManager:
             self._committer.land(ledger, pause, ())
         ledger.require_ready()
         if ledger.life is life:
-            self._readopt(ledger, record)
-
-    def _readopt(self, ledger: Ledger, record: Record | None) -> None:
-        """Become what is stored. Of writes that this voids, or may have lost, the next save tells.
-
-        Unless the application has met the error already.
-        """
-        doubt, unsaved = ledger.doubt, bool(ledger.journal)
-        self._loader.readopt(ledger, record)
-        if ledger.state is State.VOID and (unsaved or doubt is not None):
-            report_void(ledger)
-        elif doubt is not None and doubt.kind is not Kind.CREATE and not ledger.doubt_told:
-            ledger.refused = no_answer()
+            self._committer.readopt(ledger, record)
 
     async def update(self, ledger: Ledger, key: str, fn: Callable[[Any], Any], default: Any) -> Any:
         """Change one value atomically; see `Session.update`."""

@@ -27,10 +27,7 @@ from threading import RLock
 from typing import TYPE_CHECKING
 
 from minisession._ids import join_id, new_handle, new_secret
-from minisession.errors import (
-    MinisessionError,
-    StoreError,
-)
+from minisession.errors import MinisessionError, SaveOutcomeUnknown, StoreError
 
 from .change import Outcome, Record, Touch
 from .journal import ISSUING, Journal, Kind, Life, Segment, apply
@@ -168,7 +165,7 @@ class Books:
             life.cookie_until, life.principal = record.cookie_until, record.principal
             life.outdated, life.in_doubt = borrowed, False
             self.life, self.state = life, State.LIVE
-            self._settle_doubt(secret)
+            self._settle_doubt(record, secret)
             rotation = self.journal.issuing
             if rotation is None:
                 life.secret = secret
@@ -177,11 +174,23 @@ class Books:
             self.stored = stored
             self.principal = self._named_principal()
 
-    def _settle_doubt(self, secret: str | None) -> None:
-        """The session lives under `secret`: so it was created, or not given another one."""
+    def _settle_doubt(self, record: Record, secret: str | None) -> None:
+        """Find out, from what was stored behind it, whether what was in doubt is stored.
+
+        What does not show may be lost: the next save tells, unless somebody has been told.
+        """
         doubt, self.doubt = self.doubt, None
-        if doubt is not None and doubt.kind in ISSUING and secret != doubt.replaced_secret:
-            self.issued = True
+        if doubt is None:
+            return
+        if doubt.kind in ISSUING:
+            is_stored = secret != doubt.replaced_secret
+            self.issued = self.issued or is_stored
+        else:
+            is_stored = _shows(record, doubt)
+        if not is_stored and not self.doubt_told:
+            self.refused = self.refused or SaveOutcomeUnknown(
+                "the store did not say what became of a write, and what it has does not show it"
+            )
 
     @property
     def stored_secrets(self) -> list[str | None]:
@@ -429,3 +438,10 @@ class Books:
             self.failure = self.refused = None  # their tracebacks lead here
             if self.touched:  # a reference that outlives the exchange keeps no data alive
                 self.journal, self.stored, self.view = Journal(), {}, View()
+
+
+def _shows(record: Record, segment: Segment) -> bool:
+    """Tell whether the segment would change nothing of what is stored."""
+    items = dict(record.items)
+    apply(segment, items)
+    return items == record.items and segment.principal in (None, record.principal or "")
