@@ -127,7 +127,8 @@ def test_damage_is_reported_or_harmless_and_never_written_over(
         reported += seen["reported"] > 0
         path.unlink()
 
-    assert reported > (tries / 2 if damage in (replaced, cut) else 0)
+    if not SILENT[damage]:
+        assert reported > tries / 2
     tally("faulted operations", tries * len(HANDLES))
 
 

@@ -9,7 +9,7 @@ import anyio
 from minisession import SessionConfig, SessionMiddleware, session
 from minisession.stores.memory import MemoryStore
 from tests.asgi_client import Receive, Scope, Send, respond, routed
-from tests.leaks.endurance import holdings
+from tests.leaks.endurance import holdings, open_files
 
 
 async def count(scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,7 +53,7 @@ async def _until_the_client_goes(receive: Receive, scope: anyio.CancelScope) -> 
 
 async def measure(scope: Scope, receive: Receive, send: Send) -> None:
     await store.purge(float("inf"), 1_000_000)
-    body = json.dumps(holdings()).encode()
+    body = json.dumps({**holdings(), "files": open_files()}).encode()
     await respond(send, body, headers=[(b"content-length", b"%d" % len(body))])
 
 
