@@ -18,6 +18,9 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_venv = "yes"
 nox.options.sessions = ["lint", "docs", "tests"]
 
+# On all cores, and who is done first takes over from the others.
+PARALLEL = ["--numprocesses=auto", "--dist=worksteal"]
+
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 SUPPORTED_PYTHONS = nox.project.python_versions(PYPROJECT)
 
@@ -42,7 +45,7 @@ def tests(session: nox.Session) -> None:
     data_file = Path(session.cache_dir, "coverage", session.name, "data").resolve()
     env = {"COVERAGE_FILE": str(data_file)}
     session.run("coverage", "erase", env=env)
-    session.run("coverage", "run", "-m", "pytest", env=env)
+    session.run("coverage", "run", "-m", "pytest", *PARALLEL, env=env)
     session.run("coverage", "combine", "--quiet", env=env)
     session.run("coverage", "report", env=env)
 
@@ -51,14 +54,15 @@ def tests(session: nox.Session) -> None:
 def soak(session: nox.Session) -> None:
     """The searches for bugs again, with ten to twenty times as many tries; takes hours."""
     _install_for_tests(session)
-    session.run("python", "-m", "pytest", *session.posargs, env={"MINISESSION_SOAK": "1"})
+    env = {"MINISESSION_SOAK": "1"}
+    session.run("python", "-m", "pytest", *PARALLEL, *session.posargs, env=env)
 
 
 @nox.session(python=SUPPORTED_PYTHONS)
 def tests_all(session: nox.Session) -> None:
     """The tests on every supported Python; one that is missing is skipped, but fails under CI."""
     _install_for_tests(session)
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", *PARALLEL, *session.posargs)
 
 
 @nox.session
