@@ -21,7 +21,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, MutableMapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import h11
 
@@ -37,7 +37,7 @@ MAX_DISCARD = 64 * 1024
 REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 
 
-class State(enum.Enum):
+class State(enum.StrEnum):
     """How far a response is."""
 
     WAITING = "waiting for http.response.start"
@@ -48,7 +48,7 @@ class State(enum.Enum):
     BROKEN = "cut off"
 
 
-class Event(enum.Enum):
+class Event(enum.StrEnum):
     """What can happen to a response."""
 
     START = "http.response.start"
@@ -95,7 +95,7 @@ class Cycle:
         self._http = reader.http
         self._date = date
         self._head: h11.Response | None = None
-        self._has_length = False
+        self._has_length = self._has_date = False
         self._is_bodyless = False
         self._body_ended = False
         self._must_close = False
@@ -160,7 +160,7 @@ class Cycle:
             AppProtocolError: the message is not allowed here; the state is as before.
             ClientDisconnected: the server has ended this response itself.
         """
-        if self.state in (State.REFUSED, State.BROKEN):
+        if self.state is State.REFUSED or self.state is State.BROKEN:
             raise ClientDisconnected("the response was ended by the server or the client")
         kind = message["type"]
         if kind == "http.response.start":
@@ -170,9 +170,9 @@ class Cycle:
             return b""
         if kind != "http.response.body":
             raise AppProtocolError(f"{kind!r} came; allowed is {self.state.value!r}")
-        event = Event.MORE if message.get("more_body", False) else Event.LAST
-        following = self._follow(event)
-        data = self._write_body(message.get("body", b""), is_last=event is Event.LAST)
+        is_last = not message.get("more_body", False)
+        following = self._follow(Event.LAST if is_last else Event.MORE)
+        data = self._write_body(message.get("body", b""), is_last)
         self.state = following
         return data
 
@@ -207,10 +207,8 @@ class Cycle:
         self._is_bodyless = self.request.method == b"HEAD" or status in (204, 304)
         try:
             headers = self._response_headers(message.get("headers", ()), status)
-            self._head = h11.Response(
-                status_code=status, headers=headers, reason=REASONS.get(status, b"")
-            )
-        except (h11.LocalProtocolError, TypeError, ValueError, AttributeError):
+            self._head = _response(status, headers)
+        except (h11.LocalProtocolError, TypeError, ValueError):
             # h11's message quotes the header, which may be a cookie.
             raise AppProtocolError(
                 "a header in http.response.start is not a pair of bytes that HTTP allows; right is"
@@ -220,9 +218,11 @@ class Cycle:
 
     def _response_headers(self, given: Any, status: int) -> list[tuple[bytes, bytes]]:
         headers: list[tuple[bytes, bytes]] = []
-        self._has_length = has_date = False
+        self._has_length = self._has_date = False
         for name, value in given:
-            lower = bytes(name).lower()
+            if not (isinstance(name, bytes) and isinstance(value, bytes)):
+                raise TypeError  # h11 would take text as well
+            lower = name.lower()
             if lower == b"transfer-encoding":
                 continue  # framing is the server's (ASGI HTTP spec, Response Start)
             if lower == b"content-length":
@@ -230,51 +230,53 @@ class Cycle:
                     continue  # RFC 9110 section 8.6: MUST NOT be sent with 204
                 self._has_length = True
             elif lower == b"date":
-                has_date = True
+                self._has_date = True
             headers.append((name, value))
-        if not has_date:
-            headers.append((b"date", self._date()))
         return headers
 
-    def _write_body(self, body: Any, *, is_last: bool) -> bytes:
+    def _write_body(self, body: Any, is_last: bool) -> bytes:
         if not isinstance(body, bytes | bytearray | memoryview):
             raise AppProtocolError(f"body of type {type(body).__name__}: allowed are bytes")
         body = b"" if self._is_bodyless else bytes(body)
         try:
-            pieces = [self._http.send(head)] if (head := self._final_head(body, is_last)) else []
+            pieces = self._write_head(body, is_last) if self.state is State.HELD else []
             if body:
-                pieces.append(self._http.send(h11.Data(data=body)))
+                pieces += self._http.send_with_data_passthrough(h11.Data(data=body)) or []
             if is_last:
-                pieces.append(self._http.send(h11.EndOfMessage()))
+                pieces += self._http.send_with_data_passthrough(h11.EndOfMessage()) or []
         except h11.LocalProtocolError as error:
             raise AppProtocolError(f"http.response.body does not fit its head: {error}") from error
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _final_head(self, body: bytes, is_last: bool) -> h11.Response | None:
-        """The head to write now: with the length, which is known if this is the whole body."""
-        if self.state is not State.HELD or self._head is None:
-            return None
+    def _write_head(self, body: bytes, is_last: bool) -> list[bytes]:
+        """The head, with the length if this is the whole body, because then it is known."""
+        head = cast(h11.Response, self._head)  # which a response that is HELD has
         extra: list[tuple[bytes, bytes]] = []
         if is_last and not self._has_length and not self._is_bodyless:
             extra.append((b"content-length", b"%d" % len(body)))
         if self._closes():
             extra.append((b"connection", b"close"))
-        if not extra:
-            return self._head
-        head = self._head
-        return h11.Response(
-            status_code=head.status_code,
-            headers=[*head.headers.raw_items(), *extra],
-            reason=head.reason,
-        )
+        if extra:
+            head = _response(head.status_code, [*head.headers.raw_items(), *extra])
+        written = self._http.send(head)
+        if self._has_date:
+            return [written]
+        # Put in here because a date that we made ourselves needs none of h11's checks.
+        return [written[:-2], b"date: %b\r\n\r\n" % self._date()]
 
     def _closes(self) -> bool:
         """Whether the connection has to end with this response, so that its head should say so."""
         # Without a 100 nobody knows whether the client will send the body or not.
         if self._must_close or self.wants_continue:
             return True
+        if self._reader.is_body_complete:
+            return False
         left = self._reader.body_left
-        return not self._reader.is_body_complete and left is not None and left > MAX_DISCARD
+        return left is not None and left > MAX_DISCARD
+
+
+def _response(status: int, headers: list[tuple[bytes, bytes]]) -> h11.Response:
+    return h11.Response(status_code=status, headers=headers, reason=REASONS.get(status, b""))
 
 
 def error_response(status: int, date: bytes, *, has_body: bool = True) -> bytes:

@@ -18,7 +18,8 @@ from anyio.streams.stapled import MultiListener
 
 from .config import ServerConfig
 from .connection import Connection
-from .relay import turn
+from .on_asyncio import LoopTransport
+from .relay import Relay
 from .scope import Address
 from .service import Service, logger
 from .transport import Transport
@@ -101,9 +102,10 @@ def _start(service: Service, accepted: socket.socket, peer: tuple[str, int]) -> 
     except OSError:
         accepted.close()
         return
-    connection = Connection(service.config, Transport(accepted), (peer[0], peer[1]), server)
+    transport = LoopTransport(accepted) if service.is_on_asyncio else Transport(accepted)
+    connection = Connection(service.config, transport, (peer[0], peer[1]), server)
     service.connections.add(connection)
-    service.spawn(turn, service, connection)
+    service.spawn(Relay(service, connection).run)
 
 
 async def sweep_forever(service: Service) -> None:

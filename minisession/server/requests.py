@@ -41,16 +41,22 @@ class BodyPart(NamedTuple):
     more: bool
 
 
+# Bytes of a chunked body's framing only, or none at all.
+_NOTHING_YET = BodyPart(b"", more=True)
+
+
 class RequestReader:
     """Cuts one connection's bytes into requests.
 
     Mutable: `_buffer` (received, not understood), `_seen` (the length of its prefix that is known
-    not to hold the end of a head), what the current body still owes us, and `is_at_eof`.
+    not to hold the end of a head), what the current body still owes us, `is_body_complete` (the
+    current request has been received wholly, or there is none yet) and `is_at_eof`.
     """
 
     def __init__(self, config: ServerConfig, scheme: str) -> None:
         self.http = h11.Connection(h11.SERVER, max_incomplete_event_size=_NO_LIMIT)
         self.is_at_eof = False
+        self.is_body_complete = True
         self._config = config
         self._scheme = scheme
         self._buffer = bytearray()
@@ -72,11 +78,6 @@ class RequestReader:
     def body_left(self) -> int | None:
         """Bytes of the current body that h11 has not seen; None if nobody can know."""
         return self._body_left if self._chunks is None else None
-
-    @property
-    def is_body_complete(self) -> bool:
-        """Whether the current request has been received wholly."""
-        return self.http.their_state not in (h11.SEND_BODY, h11.ERROR)
 
     def feed(self, data: bytes) -> None:
         """Add what was received; no bytes mean that the client will send no more."""
@@ -102,8 +103,13 @@ class RequestReader:
         check_framing(head)
         self.http.receive_data(head)
         event = cast(h11.Request, self._next_event())  # a complete head is that or an error
-        self._expect_body(event)
-        return self._check_request(event)
+        if not event.http_version.startswith(b"1."):
+            raise RequestRefused(505, "HTTP version other than 1.x")
+        target = parse_target(event.method, event.target, self._scheme)
+        headers = self._check_headers(event.headers.raw_items(), target)
+        self._expect_body()
+        version = "1.0" if event.http_version == b"1.0" else "1.1"
+        return Request(event.method, target, version, headers)
 
     def _maybe_head(self) -> bytes | None:
         while self._buffer.startswith(b"\r\n"):
@@ -119,35 +125,45 @@ class RequestReader:
         if not end:
             self._seen = len(self._buffer)
             return None
-        head = bytes(self._buffer[:end])
-        del self._buffer[:end]
+        head = self._take(end)
         self._seen = self._empty_lines = 0
         return head
 
-    def _check_request(self, event: h11.Request) -> Request:
-        if not event.http_version.startswith(b"1."):
-            raise RequestRefused(505, "HTTP version other than 1.x")
-        target = parse_target(event.method, event.target, self._scheme)
-        headers = list(event.headers)
-        for position, (name, value) in enumerate(headers):
-            if name != b"host":
-                continue
-            check_host(value)
-            if target.authority is not None:
-                # RFC 9112 section 3.2.2: the Host field is ignored and replaced.
-                headers[position] = (name, target.authority)
-        version = "1.0" if event.http_version == b"1.0" else "1.1"
-        return Request(event.method, target, version, headers)
+    def _take(self, size: int) -> bytes:
+        """Remove up to so many bytes from the front of the buffer."""
+        if size >= len(self._buffer):
+            taken = bytes(self._buffer)
+            self._buffer.clear()
+        else:
+            taken = bytes(self._buffer[:size])
+            del self._buffer[:size]
+        return taken
 
-    def _expect_body(self, event: h11.Request) -> None:
+    def _check_headers(
+        self, received: list[tuple[bytes, bytes]], target: Target
+    ) -> list[tuple[bytes, bytes]]:
+        """Return the headers as the app gets them, and note what they say about the body."""
         self._chunks = None
         self._body_left = self._body_size = 0
-        for name, value in event.headers:
-            if name == b"transfer-encoding":
-                self._chunks = ChunkedDecoder()
+        headers: list[tuple[bytes, bytes]] = []
+        for raw_name, raw_value in received:
+            name, value = raw_name.lower(), raw_value
+            if name == b"host":
+                check_host(value)
+                # RFC 9112 section 3.2.2: beside an absolute target, Host is ignored and replaced.
+                value = value if target.authority is None else target.authority
             elif name == b"content-length":
                 self._body_left = int(value)
                 self._limit_body(self._body_left)
+            elif name == b"transfer-encoding":
+                self._chunks = ChunkedDecoder()
+            headers.append((name, value))
+        return headers
+
+    def _expect_body(self) -> None:
+        self.is_body_complete = self._chunks is None and not self._body_left
+        if self.is_body_complete:
+            self._next_event()  # the end of the message, which needs no further bytes
 
     def _limit_body(self, size: int) -> None:
         if size > self._config.max_body:
@@ -161,33 +177,39 @@ class RequestReader:
         Raises:
             RequestRefused: 400 for a malformed or incomplete body, 413 for one that is too long.
         """
-        if self._buffer and (data := self._take_body()):
-            self.http.receive_data(data)
-        parts: list[bytes] = []
-        while isinstance(event := self._next_event(), h11.Data):
-            parts.append(bytes(event.data))
-        if isinstance(event, h11.EndOfMessage):
-            return BodyPart(b"".join(parts), more=False)
-        if parts:
-            return BodyPart(b"".join(parts), more=True)
+        if self.is_body_complete:
+            return BodyPart(b"", more=False)
+        part = self._take_body() if self._buffer else _NOTHING_YET
+        if part.data or not part.more:
+            self.is_body_complete = not part.more
+            return part
         if self.is_at_eof:
             raise RequestRefused(400, "connection closed in the middle of a body")
         return None
 
-    def _take_body(self) -> bytes:
+    def _take_body(self) -> BodyPart:
         if self._chunks is not None:
             return self._take_chunks(self._chunks)
-        data = bytes(self._buffer[: self._body_left])
-        del self._buffer[: len(data)]
+        data = self._take(self._body_left)
         self._body_left -= len(data)
-        return data
+        self._show(data)
+        return BodyPart(data, more=self._body_left > 0)
 
-    def _take_chunks(self, chunks: ChunkedDecoder) -> bytes:
+    def _take_chunks(self, chunks: ChunkedDecoder) -> BodyPart:
         data = chunks.decode(self._buffer)
         self._body_size += len(data)
         self._limit_body(self._body_size + chunks.left_in_chunk)
         canonical = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-        return canonical + b"0\r\n\r\n" if chunks.is_complete else canonical
+        self._show(canonical + b"0\r\n\r\n" if chunks.is_complete else canonical)
+        return BodyPart(data, more=not chunks.is_complete)
+
+    def _show(self, body: bytes) -> None:
+        """Let h11 see a part of the body; what it makes of it we know already."""
+        if not body:
+            return
+        self.http.receive_data(body)
+        while isinstance(self._next_event(), h11.Data):
+            pass
 
     def start_next(self) -> None:
         """Get ready for the next request; both request and response must be complete."""

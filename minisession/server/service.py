@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio
 from anyio.abc import TaskGroup
 
+from . import on_asyncio
 from .config import ServerConfig
 from .connection import Connection
 from .date import DateCache
@@ -28,6 +31,7 @@ class Service:
 
     Attributes:
         context: the context of the server's start; every request starts in a copy of it.
+        is_on_asyncio: which of the two backends runs the server.
         state: the lifespan's state; every request gets a shallow copy.
     """
 
@@ -36,9 +40,20 @@ class Service:
     tasks: TaskGroup
     context: Context
     state: dict[str, Any]
+    is_on_asyncio: bool = False
     date: DateCache = field(default_factory=DateCache)
     connections: set[Connection] = field(default_factory=set)
     is_stopping: bool = False
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the task that asks is being cancelled with the server, or by it."""
+        return anyio.current_effective_deadline() == -math.inf
+
+    async def recover(self) -> None:
+        """Have the calling task go on, if an app has cancelled it and forgotten about that."""
+        if self.is_on_asyncio and on_asyncio.is_cancelling() and not self.is_cancelled:
+            await on_asyncio.absorb_cancellation()
 
     def spawn(self, function: Callable[..., Any], *args: Any) -> None:
         """Run an async function in a task of its own, in a fresh copy of the start's context."""
