@@ -121,7 +121,6 @@ class Relay:
         if self._connection.is_gone:
             return False
         if finished.keeps_alive and await self._drop_body():
-            self._connection.reader.start_next()
             return True
         await self._end()
         return False

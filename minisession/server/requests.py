@@ -1,9 +1,8 @@
 """From bytes to requests: the receiving half of one connection, without I/O.
 
-Owns the bytes that were received and not yet understood, and the h11 connection that both halves
-share (h11 keeps the state machine of RFC 9112: whose turn it is, whether the connection persists).
-Every byte passes our strict checks (`head.py`, `chunked.py`) before h11 sees it. It refuses to
-know about ASGI, sockets and time.
+Owns the bytes that were received and not yet understood, and what is known of the current body.
+h11 parses the heads, after our strict checks (`head.py`); bodies are cut out here, with
+`chunked.py`. It refuses to know about ASGI, sockets and time.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from .errors import RequestRefused
 from .head import check_framing, check_host, check_lines, find_head_end
 from .target import Target, parse_target
 
-# h11 gets complete heads and canonical body bytes only, so its own limit has nothing to limit.
+# h11 gets complete heads only, so its own limit has nothing to limit.
 _NO_LIMIT = 1 << 62
 
 # RFC 9112 section 2.2: at least one empty line before a request line SHOULD be ignored.
@@ -32,6 +31,10 @@ class Request(NamedTuple):
     target: Target
     http_version: str
     headers: list[tuple[bytes, bytes]]
+    persists: bool = True
+    """Whether the client wants the connection to go on (RFC 9112 section 9.3)."""
+    expects_continue: bool = False
+    """Whether it waits for a 100 before it sends its body (RFC 9110 section 10.1.1)."""
 
 
 class BodyPart(NamedTuple):
@@ -44,6 +47,9 @@ class BodyPart(NamedTuple):
 # Bytes of a chunked body's framing only, or none at all.
 _NOTHING_YET = BodyPart(b"", more=True)
 
+# The fields that mean something to a server.
+_NOTED = frozenset([b"connection", b"content-length", b"expect", b"host", b"transfer-encoding"])
+
 
 class RequestReader:
     """Cuts one connection's bytes into requests.
@@ -53,8 +59,20 @@ class RequestReader:
     current request has been received wholly, or there is none yet) and `is_at_eof`.
     """
 
+    __slots__ = (
+        "_body_left",
+        "_body_size",
+        "_buffer",
+        "_chunks",
+        "_config",
+        "_empty_lines",
+        "_scheme",
+        "_seen",
+        "is_at_eof",
+        "is_body_complete",
+    )
+
     def __init__(self, config: ServerConfig, scheme: str) -> None:
-        self.http = h11.Connection(h11.SERVER, max_incomplete_event_size=_NO_LIMIT)
         self.is_at_eof = False
         self.is_body_complete = True
         self._config = config
@@ -67,7 +85,8 @@ class RequestReader:
         self._body_size = 0
 
     def __repr__(self) -> str:
-        return f"<RequestReader {self.http.states}, {len(self._buffer)} bytes buffered>"
+        awaited = "request" if self.is_body_complete else "body"
+        return f"<RequestReader in a {awaited}, {len(self._buffer)} bytes buffered>"
 
     @property
     def buffered(self) -> int:
@@ -75,9 +94,9 @@ class RequestReader:
         return len(self._buffer)
 
     @property
-    def body_left(self) -> int | None:
-        """Bytes of the current body that h11 has not seen; None if nobody can know."""
-        return self._body_left if self._chunks is None else None
+    def body_left(self) -> int:
+        """Bytes of the current body still to be read; 0 as well if nobody can know."""
+        return self._body_left
 
     def feed(self, data: bytes) -> None:
         """Add what was received; no bytes mean that the client will send no more."""
@@ -101,15 +120,38 @@ class RequestReader:
             return None
         check_lines(head)
         check_framing(head)
-        self.http.receive_data(head)
-        event = cast(h11.Request, self._next_event())  # a complete head is that or an error
+        event = _parse(head)
         if not event.http_version.startswith(b"1."):
             raise RequestRefused(505, "HTTP version other than 1.x")
         target = parse_target(event.method, event.target, self._scheme)
-        headers = self._check_headers(event.headers.raw_items(), target)
-        self._expect_body()
         version = "1.0" if event.http_version == b"1.0" else "1.1"
-        return Request(event.method, target, version, headers)
+        self._chunks = None
+        self._body_left = self._body_size = 0
+        persists, expects_continue = version == "1.1", False
+        headers: list[tuple[bytes, bytes]] = []
+        for raw_name, raw_value in event.headers.raw_items():
+            name, value = raw_name.lower(), raw_value
+            if name in _NOTED:
+                if name == b"host":
+                    check_host(value)
+                    # RFC 9112 section 3.2.2: beside an absolute target, Host is replaced.
+                    value = value if target.authority is None else target.authority
+                elif name == b"connection":
+                    persists = persists and b"close" not in _options(value)
+                elif name == b"expect":
+                    expects_continue = version == "1.1" and b"100-continue" in _options(value)
+                else:
+                    self._expect_body(name, value)
+            headers.append((name, value))
+        self.is_body_complete = self._chunks is None and not self._body_left
+        return Request(event.method, target, version, headers, persists, expects_continue)
+
+    def _expect_body(self, name: bytes, value: bytes) -> None:
+        if name == b"transfer-encoding":
+            self._chunks = ChunkedDecoder()
+        else:
+            self._body_left = int(value)
+            self._limit_body(self._body_left)
 
     def _maybe_head(self) -> bytes | None:
         while self._buffer.startswith(b"\r\n"):
@@ -139,32 +181,6 @@ class RequestReader:
             del self._buffer[:size]
         return taken
 
-    def _check_headers(
-        self, received: list[tuple[bytes, bytes]], target: Target
-    ) -> list[tuple[bytes, bytes]]:
-        """Return the headers as the app gets them, and note what they say about the body."""
-        self._chunks = None
-        self._body_left = self._body_size = 0
-        headers: list[tuple[bytes, bytes]] = []
-        for raw_name, raw_value in received:
-            name, value = raw_name.lower(), raw_value
-            if name == b"host":
-                check_host(value)
-                # RFC 9112 section 3.2.2: beside an absolute target, Host is ignored and replaced.
-                value = value if target.authority is None else target.authority
-            elif name == b"content-length":
-                self._body_left = int(value)
-                self._limit_body(self._body_left)
-            elif name == b"transfer-encoding":
-                self._chunks = ChunkedDecoder()
-            headers.append((name, value))
-        return headers
-
-    def _expect_body(self) -> None:
-        self.is_body_complete = self._chunks is None and not self._body_left
-        if self.is_body_complete:
-            self._next_event()  # the end of the message, which needs no further bytes
-
     def _limit_body(self, size: int) -> None:
         if size > self._config.max_body:
             raise RequestRefused(413, f"body longer than {self._config.max_body} bytes")
@@ -192,32 +208,25 @@ class RequestReader:
             return self._take_chunks(self._chunks)
         data = self._take(self._body_left)
         self._body_left -= len(data)
-        self._show(data)
         return BodyPart(data, more=self._body_left > 0)
 
     def _take_chunks(self, chunks: ChunkedDecoder) -> BodyPart:
         data = chunks.decode(self._buffer)
         self._body_size += len(data)
         self._limit_body(self._body_size + chunks.left_in_chunk)
-        canonical = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-        self._show(canonical + b"0\r\n\r\n" if chunks.is_complete else canonical)
         return BodyPart(data, more=not chunks.is_complete)
 
-    def _show(self, body: bytes) -> None:
-        """Let h11 see a part of the body; what it makes of it we know already."""
-        if not body:
-            return
-        self.http.receive_data(body)
-        while isinstance(self._next_event(), h11.Data):
-            pass
 
-    def start_next(self) -> None:
-        """Get ready for the next request; both request and response must be complete."""
-        self.http.start_next_cycle()
+def _parse(head: bytes) -> h11.Request:
+    # A connection of h11 goes on to the next request only if it has written the response, too.
+    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=_NO_LIMIT)
+    parser.receive_data(head)
+    try:
+        return cast(h11.Request, parser.next_event())  # a complete head is that or an error
+    except h11.RemoteProtocolError:
+        # h11's message quotes the line, which may be a cookie.
+        raise RequestRefused(400, "invalid request line, header field or body") from None
 
-    def _next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        try:
-            return self.http.next_event()
-        except h11.RemoteProtocolError:
-            # h11's message quotes the line, which may be a cookie.
-            raise RequestRefused(400, "invalid request line, header field or body") from None
+
+def _options(value: bytes) -> list[bytes]:
+    return [option.strip(b" \t") for option in value.lower().split(b",")]

@@ -93,7 +93,7 @@ def test_a_body_in_pieces_is_chunked_for_http_1_1() -> None:
     written = [cycle.send(body(b"part", True)), cycle.send(body(b"", True)), cycle.send(body())]
 
     assert written == [
-        b"HTTP/1.1 200 OK\r\ndate: now\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n",
+        b"HTTP/1.1 200 OK\r\ndate: now\r\ntransfer-encoding: chunked\r\n\r\n4\r\npart\r\n",
         b"",
         b"0\r\n\r\n",
     ]
@@ -106,7 +106,7 @@ def test_a_body_in_pieces_ends_with_the_connection_for_http_1_0() -> None:
 
     first = cycle.send(body(b"part", True))
 
-    assert first == b"HTTP/1.1 200 OK\r\ndate: now\r\nConnection: close\r\n\r\npart"
+    assert first == b"HTTP/1.1 200 OK\r\ndate: now\r\nconnection: close\r\n\r\npart"
     cycle.refuse(500)
     assert cycle.is_cut_off
 
@@ -235,7 +235,7 @@ def test_an_answer_instead_of_100_continue_is_the_last_one() -> None:
 def test_a_100_continue_is_sent_once() -> None:
     cycle, _ = cycle_of(request("POST", "/", "Content-Length: 1", "Expect: 100-continue"))
 
-    assert cycle.send_continue() == b"HTTP/1.1 100 \r\n\r\n"
+    assert cycle.send_continue() == b"HTTP/1.1 100 Continue\r\n\r\n"
     assert not cycle.wants_continue
 
 

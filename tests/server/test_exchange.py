@@ -61,20 +61,42 @@ async def test_a_request_sees_the_context_in_which_the_server_was_started() -> N
         assert await client.read(2 * len(answer(b"root"))) == 2 * answer(b"root")
 
 
-async def test_each_request_is_a_task_of_its_own() -> None:
+async def test_a_connection_leaves_its_task_to_an_app_that_goes_on_after_its_response() -> None:
     tasks: list[int] = []
+    done = anyio.Event()
 
     @http_app
     async def app(scope: Any, receive: Any, send: Any) -> None:
         tasks.append(anyio.get_current_task().id)
         await reply(send, b"")
+        if scope["path"] == "/background":
+            await done.wait()
 
     async with client_of(app) as client:
-        for _ in range(2):
-            await client.send(get())
+        for path in ("/", "/background", "/"):
+            await client.send(get(path))
             await client.read(len(answer(b"")))
+        done.set()
 
-    assert len(set(tasks)) == 2
+    assert tasks[0] == tasks[1] != tasks[2]
+
+
+async def test_the_end_of_a_response_may_come_from_another_task_of_the_app() -> None:
+    done = anyio.Event()
+
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/next":
+            done.set()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(reply, send, scope["raw_path"])
+            await done.wait()
+
+    async with client_of(app) as client:
+        await client.send(get("/first") + get("/next"))
+
+        expected = answer(b"/first") + answer(b"/next")
+        assert await client.read(len(expected)) == expected
 
 
 async def test_an_exchange_shows_its_state() -> None:
@@ -147,7 +169,7 @@ async def test_100_continue_is_sent_only_when_the_app_asks_for_the_body() -> Non
 
     async with client_of(app) as client:
         await client.send(request("POST", "/", *headers))
-        assert await client.read_until(b"\r\n\r\n") == b"HTTP/1.1 100 \r\n\r\n"
+        assert await client.read_until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         await client.send(b"hi")
         assert await client.read(len(answer(b"hi"))) == answer(b"hi")
 
