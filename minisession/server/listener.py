@@ -71,20 +71,32 @@ def address_of(bound: socket.socket) -> Address:
 
 
 async def accept_forever(service: Service, listener: socket.socket) -> None:
-    """Accept connections and start them, until cancelled."""
+    """Accept connections and start them, until cancelled.
+
+    While there are `max_connections`, new ones wait in the kernel, and idle ones make room.
+    """
+    is_exhausted = False
     while True:
         await anyio.wait_readable(listener)
+        await service.wait_for_room()
         try:
             _accept_waiting(service, listener)
         except OSError as error:
             if error.errno not in _EXHAUSTED:
                 raise
-            logger.error("cannot accept connections now: %s", error.strerror)
+            if not is_exhausted:  # said once, not four times a second
+                logger.error("cannot accept connections now: %s", error.strerror)
+            is_exhausted = True
+            service.make_room(_BATCH)
             await anyio.sleep(ACCEPT_PAUSE)
+        else:
+            is_exhausted = False
 
 
 def _accept_waiting(service: Service, listener: socket.socket) -> None:
     for _ in range(_BATCH):
+        if service.is_full:
+            return
         try:
             accepted, peer = listener.accept()
         except (BlockingIOError, InterruptedError):

@@ -93,7 +93,7 @@ class Relay:
         deadline = monotonic() + timeout
         request = None
         while request is None:
-            if reader.is_at_eof or (connection.is_idle and service.is_stopping):
+            if reader.is_at_eof or (connection.is_idle and not service.wants_idle):
                 return None
             await connection.wait_readable(deadline)
             connection.read_nowait()

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from typing import Any
 
 import anyio
@@ -26,8 +27,8 @@ access_logger = logging.getLogger("minisession.server.access")
 class Service:
     """The app, and what is needed to serve it.
 
-    Mutable: `connections` (those whose socket is open) and `is_stopping` (from then on every
-    response is the last one of its connection).
+    Mutable: `connections` (those whose socket is open), `is_stopping` (from then on every response
+    is the last one of its connection) and `_room` (set as soon as a connection ends).
 
     Attributes:
         context: the context of the server's start; every request starts in a copy of it.
@@ -44,6 +45,31 @@ class Service:
     date: DateCache = field(default_factory=DateCache)
     connections: set[Connection] = field(default_factory=set)
     is_stopping: bool = False
+    _room: anyio.Event | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many connections as are allowed."""
+        return len(self.connections) >= self.config.max_connections
+
+    @property
+    def wants_idle(self) -> bool:
+        """Whether connections are to go on while they are idle."""
+        return not self.is_stopping and self._room is None
+
+    async def wait_for_room(self) -> None:
+        """Wait until there is room for another connection; idle ones make room meanwhile."""
+        while self.is_full:
+            if self._room is None:
+                self._room = anyio.Event()
+            self.make_room(1)
+            await self._room.wait()
+
+    def make_room(self, count: int) -> None:
+        """End those connections that have waited longest for a next request."""
+        idle = [each for each in self.connections if each.is_idle]
+        for each in nsmallest(count, idle, key=lambda connection: connection.idle_until):
+            each.stop_if_idle()
 
     @property
     def is_cancelled(self) -> bool:
@@ -63,3 +89,6 @@ class Service:
         """Close a connection and forget it."""
         self.connections.discard(connection)
         connection.close()
+        if self._room is not None:
+            self._room.set()
+            self._room = None
