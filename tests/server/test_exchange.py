@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from contextvars import ContextVar
 from typing import Any
@@ -338,6 +339,108 @@ async def test_a_cancellation_that_nobody_asked_for_stays_in_its_request(
         async with await connect(address) as client:
             await client.send(get())
             assert await client.read(len(answer(b"ok"))) == answer(b"ok")
+
+
+@pytest.mark.parametrize("swallows", [True, False])
+async def test_an_app_that_cancels_its_own_task_harms_nobody(
+    swallows: bool, anyio_backend_name: str
+) -> None:
+    if anyio_backend_name == "trio":
+        pytest.skip("trio has no way to cancel a task")
+
+    import asyncio
+
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        found = task.cancelling()
+        await reply(send, b"%d" % found)
+        task.cancel()
+        if swallows:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+
+    async with client_of(app) as client:
+        for _ in range(3):
+            await client.send(get())
+            assert await client.read(len(answer(b"0"))) == answer(b"0")
+
+
+async def test_a_cancellation_that_comes_too_late_costs_only_its_connection(
+    anyio_backend_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    if anyio_backend_name == "trio":
+        pytest.skip("trio has no way to cancel a task")
+
+    import asyncio
+
+    tasks: list[Any] = []
+
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        tasks.append(asyncio.current_task())
+        await reply(send, b"ok")
+
+    async with serving(app) as address:
+        async with await connect(address) as client:
+            await client.send(get())
+            await client.read(len(answer(b"ok")))
+            await anyio.wait_all_tasks_blocked()
+
+            tasks[0].cancel()
+
+            assert await client.read_all() == b""
+        async with await connect(address) as client:
+            await client.send(get())
+            assert await client.read(len(answer(b"ok"))) == answer(b"ok")
+
+    assert "an app cancelled a task that was not its own" in caplog.text
+
+
+async def test_a_client_that_sends_many_requests_at_once_takes_turns_with_others() -> None:
+    served: list[str] = []
+
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        served.append(scope["path"])
+        await reply(send, b"")
+
+    async with (
+        serving(app) as address,
+        await connect(address) as greedy,
+        await connect(address) as modest,
+    ):
+        await greedy.send(get("/many") * 1000)
+        await modest.send(get("/one"))
+        with anyio.fail_after(5):
+            await modest.read(len(answer(b"")))
+            await greedy.read(1000 * len(answer(b"")))
+
+    assert served.index("/one") < 900
+
+
+async def test_an_app_that_only_sends_takes_turns_with_others() -> None:
+    has_heard = anyio.Event()
+
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/enough":
+            has_heard.set()
+            await reply(send, b"")
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while not has_heard.is_set():
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with serving(app) as address, await connect(address) as endless:
+        await endless.send(get("/endless"))
+        await endless.read(10_000)
+        async with await connect(address) as other:
+            await other.send(get("/enough"))
+            with anyio.fail_after(5):
+                await other.read(len(answer(b"")))
 
 
 class Waiter:
