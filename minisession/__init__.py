@@ -19,8 +19,8 @@ How a request goes through it:
 
 Beside it: `config` (every choice a user has; `_settings` and `_ini` read it from elsewhere),
 `errors`, `_ids`, `_codec` (values as bytes), `_loop` and `_alarm` (threads that wake the loop),
-`cli/`, `demo/`, and `testing` (what checks a store). Who may import whom is kept, and listed, by
-`tests/test_architecture.py`; nothing imports what uses it.
+`cli/`, `demo/`, `bench/`, and `testing` (what checks a store). Who may import whom is kept, and
+listed, by `tests/test_architecture.py`; nothing imports what uses it.
 """
 
 from minisession._context import current, session

@@ -4,7 +4,8 @@ type at every level, and in the same order; anything else is refused before it i
 The format is JSON in UTF-8 without white space. What JSON lacks is an object with one key that
 starts with "~": {"~decimal":"1.10"}. A user's dict that would look like one gets one more "~"
 in front of its key, so every other dict stands there as it is. No code is ever loaded by name,
-as pickle would. This file knows neither sessions nor stores; a size limit is not its question.
+as pickle would. This file knows neither sessions nor stores; how much room there is, is the
+caller's to say.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import base64
 import dataclasses
 import json
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping, Set
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -29,6 +31,8 @@ from minisession.errors import StoreCorrupt, UnstorableValue
 # a session looks like; Python's own limit of 1000 frames is shared with the application.
 MAX_DEPTH = 100
 
+_Writer = Callable[[Any, int, int], str]
+
 # The interpreter may limit int <-> str for long ints, but never below 640 digits
 # (sys.set_int_max_str_digits). 2000 bits make 603 digits: up to there ints are plain JSON, longer
 # ones hexadecimal.
@@ -39,7 +43,11 @@ _STORABLE = (
 )
 
 
-def encode(value: object, path: str) -> bytes:
+class TooLong(Exception):
+    """A container that `encode` was given takes more room than there is."""
+
+
+def encode(value: object, path: str, room: int = sys.maxsize) -> bytes:
     """Return the canonical bytes of `value`: equal values of equal types give equal bytes.
 
     (A dict keeps its order, so dicts in another order are other bytes.)
@@ -47,14 +55,17 @@ def encode(value: object, path: str) -> bytes:
     Args:
         value: what to store; it is only read.
         path: how the caller writes it, for the message: `session["cart"]`.
+        room: characters, after which it gives up on a container: nine lists that hold one another
+            ten times make gigabytes of text, which must not be written to find out how many.
 
     Raises:
+        TooLong: a container needs more than `room`.
         UnstorableValue: something in it would not come back as what it is; the message has the
             path to it, what is allowed and what to write instead, and never a text from it.
         RuntimeError: another thread changed the size of a container meanwhile; look again later.
     """
     try:
-        return _WRITERS.get(type(value), _refuse)(value, 0).encode()
+        return _WRITERS.get(type(value), _refuse)(value, 0, room).encode()
     except _Refusal as refusal:
         raise UnstorableValue(refusal.message(path)) from None
 
@@ -97,7 +108,9 @@ def decode_many(items: Mapping[str, bytes]) -> dict[str, Any]:
     return values
 
 
-# --- Writing. A writer takes a value of exactly its type and the number of containers around it.
+# --- Writing. A writer takes a value of exactly its type, the number of containers around it and
+# the room that is left. Containers alone count: what a leaf makes is as long as the leaf, but the
+# same leaf can stand in many places.
 
 
 class _Refusal(ValueError):
@@ -129,27 +142,27 @@ def _join(steps: list[str]) -> str:
     return "".join(steps[:10]) + ("[...]" if len(steps) > 10 else "")
 
 
-def _write_none(_value: None, _depth: int) -> str:
+def _write_none(_value: None, _depth: int, _room: int) -> str:
     return "null"
 
 
-def _write_bool(value: bool, _depth: int) -> str:
+def _write_bool(value: bool, _depth: int, _room: int) -> str:
     return "true" if value else "false"
 
 
-def _write_int(value: int, _depth: int) -> str:
+def _write_int(value: int, _depth: int, _room: int) -> str:
     if value.bit_length() <= _PLAIN_INT_BITS:
         return repr(value)
     return f'{{"~int":"{hex(value)}"}}'
 
 
-def _write_float(value: float, _depth: int) -> str:
+def _write_float(value: float, _depth: int, _room: int) -> str:
     if math.isfinite(value):
         return repr(value)
     raise _not_finite(f"float('{value}')", "float")
 
 
-def _write_str(value: str, _depth: int) -> str:
+def _write_str(value: str, _depth: int, _room: int) -> str:
     if not value.isascii():
         try:
             value.encode()
@@ -161,13 +174,17 @@ def _write_str(value: str, _depth: int) -> str:
     return _quote(value)
 
 
-def _write_list(value: list[object] | tuple[object, ...], depth: int) -> str:
+def _write_list(value: list[object] | tuple[object, ...], depth: int, room: int) -> str:
     _check_depth(depth)
     items = tuple(value)  # at one moment: another thread may be moving what is in it
     parts: list[str] = []
     try:
         for item in items:
-            parts.append(_WRITERS.get(type(item), _refuse)(item, depth + 1))  # noqa: PERF401
+            part = _WRITERS.get(type(item), _refuse)(item, depth + 1, room)
+            parts.append(part)
+            room -= len(part)
+            if room < 0:
+                raise TooLong
     except _Refusal as refusal:
         refusal.leave(value, f"[{len(parts)}]")
         raise
@@ -176,14 +193,20 @@ def _write_list(value: list[object] | tuple[object, ...], depth: int) -> str:
     return f"[{','.join(parts)}]"
 
 
-def _write_tuple(value: tuple[object, ...], depth: int) -> str:
-    return f'{{"~tuple":{_write_list(value, depth)}}}'
+def _write_tuple(value: tuple[object, ...], depth: int, room: int) -> str:
+    return f'{{"~tuple":{_write_list(value, depth, room)}}}'
 
 
-def _write_set(value: set[object], depth: int) -> str:
+def _write_set(value: set[object], depth: int, room: int) -> str:
     _check_depth(depth)
+    parts: list[str] = []
     try:
-        parts = [_WRITERS.get(type(item), _refuse)(item, depth + 1) for item in value]
+        for item in value:
+            part = _WRITERS.get(type(item), _refuse)(item, depth + 1, room)
+            parts.append(part)
+            room -= len(part)
+            if room < 0:
+                raise TooLong
     except _Refusal as refusal:
         refusal.leave(value, "{...}")
         raise
@@ -191,7 +214,7 @@ def _write_set(value: set[object], depth: int) -> str:
     return f'{{"~set":[{",".join(sorted(parts))}]}}'
 
 
-def _write_dict(value: dict[object, object], depth: int) -> str:
+def _write_dict(value: dict[object, object], depth: int, room: int) -> str:
     _check_depth(depth)
     parts: list[str] = []
     key: object = None
@@ -199,7 +222,11 @@ def _write_dict(value: dict[object, object], depth: int) -> str:
         for key, item in value.items():
             # The two most frequent cases are written out: they save a third of the time.
             name = _quote(key) if type(key) is str and key.isascii() else _write_key(key)
-            parts.append(f"{name}:{_WRITERS.get(type(item), _refuse)(item, depth + 1)}")
+            part = f"{name}:{_WRITERS.get(type(item), _refuse)(item, depth + 1, room)}"
+            parts.append(part)
+            room -= len(part)
+            if room < 0:
+                raise TooLong
     except _Refusal as refusal:
         refusal.leave(value, _step(key))
         raise
@@ -210,7 +237,7 @@ def _write_dict(value: dict[object, object], depth: int) -> str:
 
 def _write_key(key: object) -> str:
     if type(key) is str:
-        return _write_str(key, 0)
+        return _write_str(key, 0, 0)
     raise _Refusal(
         f"a key of type {_name(type(key))} cannot be stored; keys are str: write str(key)"
     )
@@ -256,7 +283,7 @@ _ADVICE: tuple[tuple[type, str], ...] = (
 )
 
 
-def _refuse(value: object, _depth: int) -> NoReturn:
+def _refuse(value: object, _depth: int, _room: int) -> NoReturn:
     kind = type(value)
     raise _Refusal(
         f"a value of type {_name(kind)} cannot be stored; write {_advice(kind)} "
@@ -384,16 +411,16 @@ _SCALARS: dict[str, tuple[Callable[[Any], str], Callable[[str], object]]] = {
 }
 
 
-def _scalar_writer(tag: str) -> Callable[[Any, int], str]:
+def _scalar_writer(tag: str) -> _Writer:
     text_of = _SCALARS[tag][0]
 
-    def write(value: object, _depth: int) -> str:
-        return f'{{"{tag}":{_write_str(text_of(value), 0)}}}'
+    def write(value: object, _depth: int, _room: int) -> str:
+        return f'{{"{tag}":{_write_str(text_of(value), 0, 0)}}}'
 
     return write
 
 
-_WRITERS: dict[type, Callable[[Any, int], str]] = {
+_WRITERS: dict[type, _Writer] = {
     type(None): _write_none,
     bool: _write_bool,
     int: _write_int,

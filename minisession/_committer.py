@@ -4,8 +4,8 @@ What a change is and what an answer means is decided in `_core`; here is the wai
 shields, deadlines and one commit per session at a time. Batching belongs to the store.
 
 All mutable state: `_tasks` (the owner of commits that nobody waits for, while `run` lasts),
-`_unflushed` (ledgers with something for the flusher) and `_touches` (at most one per handle), both
-emptied at the next tick.
+`_unflushed` (ledgers with something for the flusher) and `_touches` (at most one per handle and
+epoch, with the ledgers that asked for it), both emptied at the next tick.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from minisession.errors import (
 log = logging.getLogger("minisession")
 
 Flights = Sequence[tuple[Ledger, Flight]]
+Touches = Sequence[tuple[Touch, Sequence[Ledger]]]
 
 
 class Committer:
@@ -53,7 +54,7 @@ class Committer:
         self._clock = clock
         self._loader = loader
         self._unflushed: dict[int, Ledger] = {}
-        self._touches: dict[str, Touch] = {}
+        self._touches: dict[tuple[str, int], tuple[Touch, list[Ledger]]] = {}
         self._flusher = Alarm()
         self._tasks: TaskGroup | None = None
 
@@ -75,19 +76,24 @@ class Committer:
 
     async def drain(self) -> None:
         """Store what is left of sessions that nobody has ended; then flush no more."""
-        while self._unflushed or self._touches:
-            await self.commit(*self._unsaved())
-        self._flusher.disarm()
+        try:
+            while self._unflushed or self._touches:
+                await self.commit(*self._unsaved())
+        finally:
+            self._flusher.disarm()
 
     async def _flush_forever(self, tasks: TaskGroup) -> None:
         while True:
             await self._flusher.wait()
-            flights, touches = self._unsaved()
-            if flights or touches:  # else the saves of responses were faster
-                # Not awaited: a slow commit of one session must not delay the writes of others.
-                tasks.start_soon(self.commit, flights, touches)
+            self._flush(tasks)
 
-    def _unsaved(self) -> tuple[Flights, Sequence[Touch]]:
+    def _flush(self, tasks: TaskGroup) -> None:
+        flights, touches = self._unsaved()
+        if flights or touches:  # else the saves of responses were faster
+            # Not awaited: a slow commit of one session must not delay the writes of others.
+            tasks.start_soon(self.commit, flights, touches)
+
+    def _unsaved(self) -> tuple[Flights, Touches]:
         """Take, as one batch, what was written and touched since the last time."""
         now = self._clock()
         flights = []
@@ -117,10 +123,11 @@ class Committer:
         if touch is None:
             return
         if self.flushes():
-            self._touches[touch.handle] = touch
+            same = self._touches.setdefault((touch.handle, touch.epoch), (touch, []))
+            same[1].append(ledger)
             self._flusher.ring()
         else:
-            await self.commit((), [touch])
+            await self.commit((), [(touch, [ledger])])
 
     # --- one session ---------------------------------------------------------------------------
 
@@ -138,13 +145,20 @@ class Committer:
             ledger.require_ready()
         problem: MinisessionError | None = _look(ledger)
         if problem is not None and self._config.on_error == "rollback":
-            raise problem
+            try:
+                raise problem
+            finally:
+                del problem
         awaited = await self.quiet(ledger)
         problem = problem or (None if awaited is None else awaited.refused) or ledger.refused
         problem = await self._commit_journal(ledger, issuing=issuing) or problem
         ledger.refused = None
-        if problem is not None:
-            raise problem.with_traceback(None)
+        ledger.doubt_told = ledger.doubt_told or isinstance(problem, SaveOutcomeUnknown)
+        try:
+            if problem is not None:
+                raise problem.with_traceback(None)
+        finally:
+            del problem, awaited  # a frame that holds what it raises lives on, and all it knows
         if ledger.state is State.UNKNOWN:
             raise ledger.unknown()
 
@@ -160,7 +174,7 @@ class Committer:
                 return None
             await self.commit([(ledger, flight)])
             if flight.error is not None or not isinstance(flight.legs[-1].change, Destroy):
-                return flight.error
+                return flight.take_error()
         return None
 
     async def quiet(self, ledger: Ledger) -> Flight | None:
@@ -181,9 +195,34 @@ class Committer:
             awaited = flight
         return awaited
 
+    # --- the end of one session's exchange ------------------------------------------------------
+
+    def let_go(self, ledger: Ledger) -> None:
+        """Close a ledger. What waits behind a commit in flight is handed over first, if possible.
+
+        A commit is in flight here only if its wait was ended by a second native cancellation, so
+        the task that wrote cannot wait any more; without `run` there is no other that could.
+        """
+        waits = ledger.flight is not None and ledger.journal.flushable
+        if waits and self._tasks is not None and self._flusher.is_at_home():
+            self._tasks.start_soon(self._finish, ledger)
+            return
+        if waits:
+            log.error("%s: cancelled again and again, it lost its last writes", ledger)
+        ledger.close()
+
+    async def _finish(self, ledger: Ledger) -> None:
+        try:
+            with anyio.CancelScope(shield=True):
+                await self.settle_up(ledger, issuing=False)
+        except (StoreError, UsageError):
+            log.exception("%s: writes of a cancelled task could not be stored", ledger)
+        finally:
+            ledger.close()
+
     # --- flights -------------------------------------------------------------------------------
 
-    async def commit(self, flights: Flights, touches: Sequence[Touch] = ()) -> None:
+    async def commit(self, flights: Flights, touches: Touches = ()) -> None:
         """Give flights to the store and its answers to the ledgers.
 
         The changes reach the store before the first suspension, and every flight lands, whatever
@@ -191,13 +230,17 @@ class Committer:
         """
         changes = [leg.change for _, flight in flights for leg in flight.legs]
         try:
-            outcomes = await self.ask([*changes, *touches])
+            outcomes = await self.ask([*changes, *(touch for touch, _ in touches)])
         except BaseException:
             self._lost_the_wait(flights)
             raise
         answers = iter(outcomes)
         for ledger, flight in flights:
             self.land(ledger, flight, [next(answers) for _ in flight.legs])
+        for (touch, ledgers), outcome in zip(touches, answers, strict=True):
+            for ledger in ledgers:
+                ledger.settle_touch(touch, outcome)
+        del outcomes, answers  # see `Flight.take_error`
 
     def land(self, ledger: Ledger, flight: Flight, outcomes: Sequence[Outcome]) -> None:
         """Note a flight's answers, wake who waits for them, and hand over what came meanwhile."""

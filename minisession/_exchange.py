@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from functools import partial
 
 from minisession._caching import add_vary_cookie, apply_cache_limiter
 from minisession._cookies import delete_cookie, read_cookie, set_cookie
@@ -38,7 +39,6 @@ class Exchange:
         "_config",
         "_cookie",
         "_fields",
-        "_has_cookie",
         "_https",
         "_manager",
         "_path",
@@ -61,18 +61,13 @@ class Exchange:
         self._https = https
         self._cookie = config.cookie_for(https)
         self._fields = [value for name, value in headers if name == b"cookie"]
-        self._has_cookie = False
         self._path = path
         self._untouched_headers: Headers | None = None
-        self.ledger = manager.ledger(self._candidates, excluded=config.excludes(path))
+        # Not a method: the ledger would hold the exchange, and neither be freed at the end of the
+        # request, but whenever the cycle collector comes by.
+        candidates = partial(_candidates, self._fields, self._cookie.name)
+        self.ledger = manager.ledger(candidates, excluded=config.excludes(path))
         self.session = Session(self.ledger)
-
-    def _candidates(self) -> list[tuple[str, str]]:
-        """Find the ids that the request presents, well-formed and distinct, in its order."""
-        values = read_cookie(self._fields, self._cookie.name)
-        self._has_cookie = bool(values)
-        ids = [pair for value in values if (pair := split_id(value)) is not None]
-        return ids[:MAX_CANDIDATES]
 
     async def begin(self) -> None:
         """Load the session, if its store cannot do so at the first touch."""
@@ -123,7 +118,8 @@ class Exchange:
         if order is CookieOrder.LEAVE or not self._config.emits_over(self._https):
             return None
         if order is CookieOrder.DELETE:
-            return delete_cookie(self._cookie) if self._has_cookie else None
+            has_cookie = read_cookie(self._fields, self._cookie.name)
+            return delete_cookie(self._cookie) if has_cookie else None
         now = self._manager.clock()
         life, id = ledger.life, ledger.id
         assert life is not None and id is not None, "a confirmed id is known"  # noqa: S101, PT018
@@ -167,6 +163,13 @@ class Exchange:
             self.ledger.close()
             return
         await self._manager.fail(self.ledger)
+
+
+def _candidates(fields: list[bytes], name: str) -> list[tuple[str, str]]:
+    """Find the ids that a request presents, well-formed and distinct, in its order."""
+    values = read_cookie(fields, name)
+    ids = [pair for value in values if (pair := split_id(value)) is not None]
+    return ids[:MAX_CANDIDATES]
 
 
 def _is_private(headers: Headers) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import TypeGuard
 
 import anyio
 
@@ -41,13 +42,19 @@ class Loader:
         now, candidates = self._clock(), ledger.candidates()
         answers = [self._try_nowait(handle, now) for handle, _ in candidates]
         self._choose(ledger, candidates, answers)
+        answers.clear()  # what failed leads here by its traceback, and from here to the session
 
     async def read(self, ledger: Ledger) -> None:
         """Load a session before it is touched, if the request names one."""
         if ledger.state is State.UNREAD:
             now, candidates = self._clock(), ledger.candidates()
-            answers = [await self._try(handle, now) for handle, _ in candidates]
+            answers: list[Answer] = []
+            for handle, _ in candidates:
+                answers.append(await self._try(handle, now))
+                if _is_failure(answers[-1]):
+                    break  # of a store that hangs, one deadline is enough
             self._choose(ledger, candidates, answers)
+            answers.clear()  # as above
 
     def _try_nowait(self, handle: str, now: float) -> Answer:
         assert isinstance(self._store, LoadsNowait), "others are read before the app runs"  # noqa: S101
@@ -88,8 +95,8 @@ class Loader:
         A damaged record counts as an unknown id: it stays as it is, for somebody to look at.
         """
         stale, claim = None, None
-        for (handle, secret), answer in zip(candidates, answers, strict=True):
-            if isinstance(answer, StoreError) and not isinstance(answer, StoreCorrupt):
+        for (handle, secret), answer in zip(candidates, answers, strict=False):
+            if _is_failure(answer):
                 ledger.fail(answer)
                 return
             if answer is None and not self._config.use_strict_mode:
@@ -120,6 +127,11 @@ class Loader:
             ledger.was_not_created()
         else:
             ledger.void(ledger.life, superseded=record is not None)
+
+
+def _is_failure(answer: Answer) -> TypeGuard[StoreError]:
+    """Tell whether the store failed; one damaged record is no failure of the store."""
+    return isinstance(answer, StoreError) and not isinstance(answer, StoreCorrupt)
 
 
 def gone(ledger: Ledger) -> SessionGone:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 __all__ = ["CallSoon", "current_loop"]
@@ -42,11 +43,23 @@ def current_loop() -> CallSoon:
         RuntimeError: no asyncio or trio task is running in this thread.
     """
     # trio first: as a guest it runs inside a loop of asyncio, which would answer as well.
-    # (getattr: another thread may be in the middle of importing it.)
     trio = sys.modules.get("trio.lowlevel")
-    if trio is not None and getattr(trio, "in_trio_task", bool)():
+    if trio is not None and _is_in_task_of(trio):
         return CallSoon(trio.current_trio_token().run_sync_soon)
     asyncio = sys.modules.get("asyncio")
     if asyncio is not None:
         return CallSoon(asyncio.get_running_loop().call_soon_threadsafe)
     raise RuntimeError("no running event loop")
+
+
+def _is_in_task_of(trio: ModuleType) -> bool:
+    # getattr: another thread may be in the middle of importing it. Its `in_trio_task` would say
+    # the same, but is newer (0.29) than what we allow.
+    current_task = getattr(trio, "current_task", None)
+    if current_task is None:
+        return False
+    try:
+        current_task()
+    except RuntimeError:
+        return False
+    return True

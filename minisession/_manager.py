@@ -25,17 +25,17 @@ import anyio
 from anyio.abc import TaskGroup
 
 from minisession._codec import decode
-from minisession._committer import Committer
+from minisession._committer import Committer, no_answer, report_void
 from minisession._context import bound
 from minisession._core.books import Candidates, State
 from minisession._core.change import Committed, Destroy
-from minisession._core.journal import Life
+from minisession._core.journal import Kind, Life
 from minisession._core.ledger import Ledger
 from minisession._core.plan import Flight
 from minisession._core.session import Session
 from minisession._ids import is_handle, split_id
 from minisession._loader import Loader, gone
-from minisession.abc import Store
+from minisession.abc import Record, Store
 from minisession.config import SessionConfig
 from minisession.errors import Conflict, SessionGone, StoreError, UsageError
 from minisession.stores import open_store
@@ -217,7 +217,7 @@ class SessionManager:
             await self.rescue(ledger)  # asyncio's own kind passed the shields: hand over the rest
             raise
         finally:
-            ledger.close()
+            self._committer.let_go(ledger)
 
     async def fail(self, ledger: Ledger) -> None:
         """End an exchange after an exception, like `leave`, but raise nothing."""
@@ -226,7 +226,7 @@ class SessionManager:
             await self.rescue(ledger)
             await self._afterwards(ledger)
         finally:
-            ledger.close()
+            self._committer.let_go(ledger)
 
     async def rescue(self, ledger: Ledger) -> None:
         """After an exception: store what was written before it, or drop it, as configured.
@@ -287,7 +287,19 @@ class SessionManager:
             self._committer.land(ledger, pause, ())
         ledger.require_ready()
         if ledger.life is life:
-            self._loader.readopt(ledger, record)
+            self._readopt(ledger, record)
+
+    def _readopt(self, ledger: Ledger, record: Record | None) -> None:
+        """Become what is stored. Of writes that this voids, or may have lost, the next save tells.
+
+        Unless the application has met the error already.
+        """
+        doubt, unsaved = ledger.doubt, bool(ledger.journal)
+        self._loader.readopt(ledger, record)
+        if ledger.state is State.VOID and (unsaved or doubt is not None):
+            report_void(ledger)
+        elif doubt is not None and doubt.kind is not Kind.CREATE and not ledger.doubt_told:
+            ledger.refused = no_answer()
 
     async def update(self, ledger: Ledger, key: str, fn: Callable[[Any], Any], default: Any) -> Any:
         """Change one value atomically; see `Session.update`."""
@@ -312,7 +324,10 @@ class SessionManager:
             if flight.gone:
                 raise gone(ledger)
             if flight.error is not None:
-                raise flight.error
+                try:
+                    raise flight.error
+                finally:
+                    flight.error = None  # see `Flight.take_error`
             turn.latest = ledger.stored.get(key)
             return value
 
@@ -345,9 +360,13 @@ class SessionManager:
     async def revoke(self, handle: str) -> bool:
         """End a session from outside: "log out that device". Tell whether it lived.
 
+        What is no handle, names no session; no store is asked.
+
         Raises:
             StoreError: it could not be ended, or nobody knows whether it was.
         """
+        if not is_handle(handle):
+            return False
         [outcome] = await self._committer.ask([Destroy(handle, None)])
         if isinstance(outcome, Exception):
             raise outcome
@@ -372,20 +391,26 @@ class SessionManager:
 
 @asynccontextmanager
 async def _unwrapped_task_group() -> AsyncIterator[TaskGroup]:
-    """Open a task group that lets an exception of its own block out as it is, not in a group."""
-    own: BaseException | None = None
+    """Open a task group that lets a single exception out as it is, not in a group.
+
+    Mostly it is one of the block. On trio it may be the KeyboardInterrupt that came at the end.
+    """
+    error: BaseException | None = None
     try:
         async with anyio.create_task_group() as tasks:
             try:
                 yield tasks
-            except BaseException as error:
-                own = error
+            except BaseException as own:
+                error = own
                 raise
     except BaseExceptionGroup as group:
-        if own is None or group.exceptions != (own,):
+        # Tasks that were cancelled beside it do not count.
+        group = group.split(anyio.get_cancelled_exc_class())[1] or group
+        if len(group.exceptions) > 1:
             raise
-    if own is not None:
-        raise own
+        [error] = group.exceptions
+    if error is not None:
+        raise error
 
 
 class _Turn:

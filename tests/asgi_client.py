@@ -185,8 +185,12 @@ async def converse(
     cookie: str | None = None,
     path: str = "/",
     extensions: dict[str, Any] | None = None,
+    into: Answer | None = None,
 ) -> list[Message]:
-    """Open a WebSocket, send texts, hang up; return everything that the app sent."""
+    """Open a WebSocket, send texts, hang up; return everything that the app sent.
+
+    With `into` that can be seen while, or although, the conversation does not end.
+    """
     scope = {**http_scope(path, cookie, "wss"), "type": "websocket", "subprotocols": []}
     del scope["method"]
     if extensions is not None:
@@ -194,7 +198,7 @@ async def converse(
     inbound: list[Message] = [{"type": "websocket.connect"}]
     inbound += [{"type": "websocket.receive", "text": text} for text in texts]
     inbound += [{"type": "websocket.disconnect", "code": 1000}]
-    sent: list[Message] = []
+    sent = [] if into is None else into.messages
 
     async def receive() -> Message:
         await anyio.lowlevel.checkpoint()

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.watch import shows_an_id
+
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-m", "minisession"]
 
@@ -63,7 +65,10 @@ def finished(folder: Path, *arguments: str, **changes: str) -> subprocess.Comple
 
 @contextmanager
 def running(folder: Path, *arguments: str, **changes: str) -> Iterator[Running]:
-    """Start a command that serves; in the end stop it, if it still runs, in good order."""
+    """Start a command that serves; in the end stop it, if it still runs, in good order.
+
+    Nothing that it says may show an id.
+    """
     with (folder / "stderr.txt").open("a") as errors:
         process = subprocess.Popen(
             [*COMMAND, *arguments],
@@ -81,6 +86,9 @@ def running(folder: Path, *arguments: str, **changes: str) -> Iterator[Running]:
                 assert server.stop() == 0
         finally:
             process.kill()
+        assert process.stdout is not None
+        said = process.stdout.read() + (folder / "stderr.txt").read_text()
+        assert not shows_an_id(said), "the server's output shows an id or a secret"
 
 
 def _announced(process: subprocess.Popen[str], folder: Path) -> str:

@@ -1,16 +1,43 @@
-"""What every test shares: both backends, what it needs of the machine, the count of its tries."""
+"""What every test shares: both backends, what it needs of the machine, how much was tried, and the
+watch that no id shows in anything that is printed, logged or raised."""
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 from tests.effort import SOAK, Tally, summed
+from tests.watch import LogWatch, remember_secrets, shows_an_id
 
 ACCEPTANCE = Path(__file__).parent / "acceptance"
+
+log_watch = LogWatch()
+
+
+def pytest_configure() -> None:
+    """Start the watch: on secrets as they are made, and on all that the package logs."""
+    remember_secrets()
+    logger = logging.getLogger("minisession")
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(log_watch)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test that makes an id show, even if nothing else is wrong with it."""
+    report = yield
+    shown = [name for name, text in report.sections if shows_an_id(text)]
+    shown += [f"a log record of {place}" for place in log_watch.caught]
+    log_watch.caught.clear()
+    if shown and report.passed:
+        report.outcome = "failed"
+        report.longrepr = f"An id or a secret shows in: {', '.join(shown)}"
+    return report
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -97,16 +97,22 @@ class RemoteStore:
 
     async def commit(self, changes: Sequence[Change], now: float) -> list[Outcome]:
         assert self._tasks is not None, "RemoteStore works in a task of its own: enter it first"
-        job = _Job(changes, now, self.faults.pop(0) if self.faults else self.fault)
+        job = _Job(changes, now, self.next_fault())
         self.commits.append(job.changes)
         if job.fault is Fault.TOO_BUSY:
             self._waiting.append(job)
         else:
             self._tasks.start_soon(self._work, job)
         await job.done.wait()
-        if job.error is not None:
-            raise job.error
-        return job.outcomes
+        try:
+            if job.error is not None:
+                raise job.error
+            return job.outcomes
+        finally:
+            del job  # with an error that leads back here, it would be a cycle
+
+    def next_fault(self) -> Fault:
+        return self.faults.pop(0) if self.faults else self.fault
 
     async def _work(self, job: _Job) -> None:
         with anyio.CancelScope(shield=True):

@@ -23,7 +23,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # that know nothing of each other. What is not listed has no place yet: give it one here.
 LAYERS = [
     ["errors"],
-    ["_ids", "_codec", "_cookies", "_caching", "_ini", "_loop"],
+    ["_ids", "_codec", "_cookies", "_caching", "_ini", "_loop", "_worker"],
     ["_settings"],
     ["config"],
     ["_core"],
@@ -79,7 +79,7 @@ def may_import(importer: str, imported: str) -> bool:
     if imported == importer:
         return True
     match importer, imported:
-        case "demo", _:  # an application like a user's: it knows what the package exports
+        case "demo" | "bench", _:  # applications like a user's: they know what the package exports
             return imported == "__init__"
         case _, "__init__":
             return False
@@ -91,7 +91,7 @@ def may_import(importer: str, imported: str) -> bool:
             return imported in RANKS and RANKS[imported] < RANKS["cli"]
         case _, "testing":
             return False
-        case _, "server" | "demo":
+        case _, "server" | "demo" | "bench":
             return importer == "cli"
         case _:
             return RANKS[imported] < RANKS[importer]
@@ -126,7 +126,7 @@ def test_only_a_marked_shim_knows_one_of_the_two_backends(file: Path) -> None:
 
 
 def test_every_file_has_a_place_in_the_layers() -> None:
-    placed = {*RANKS, "__init__", "demo", "server", "testing"}
+    placed = {*RANKS, "__init__", "bench", "demo", "server", "testing"}
 
     assert PARTS - placed == set()
 
@@ -177,6 +177,9 @@ def test_importing_the_package_loads_nothing_that_only_some_users_need() -> None
         ("demo", "__init__", True),
         ("demo", "asgi", False),
         ("cli", "demo", True),
+        ("bench", "__init__", True),
+        ("bench", "_context", False),
+        ("cli", "bench", True),
         ("testing", "asgi", True),
         ("testing", "cli", False),
         ("asgi", "testing", False),

@@ -126,3 +126,25 @@ except RuntimeError as error:
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
     assert run.stdout == "no running event loop set()\n"
+
+
+@pytest.mark.anyio
+async def test_a_trio_that_cannot_say_whether_it_runs_is_found_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr("trio.lowlevel.in_trio_task")  # as before trio 0.29
+    called = anyio.Event()
+
+    current_loop()(called.set)
+
+    with anyio.fail_after(10):
+        await called.wait()
+
+
+def test_a_trio_that_is_being_imported_is_not_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def answer() -> CallSoon:
+        with monkeypatch.context() as patch:
+            patch.delattr("trio.lowlevel.current_task")
+            return current_loop()
+
+    assert isinstance(anyio.run(answer, backend="asyncio"), CallSoon)

@@ -467,6 +467,25 @@ async def test_after_an_unknown_outcome_writes_are_refused_until_a_refresh(
     assert (await stored(sessions, id))["m"] == 2
 
 
+async def test_what_a_refresh_settles_unheard_is_told_by_the_next_save(
+    sessions: SessionManager, remote: RemoteStore
+) -> None:
+    id = await begun(sessions)
+    async with sessions.open(id) as one:
+        remote.faults = [Fault.UNSURE_BEFORE]
+        commits = len(remote.commits)
+        one["n"] = 1
+        while len(remote.commits) == commits:
+            await checkpoint()
+        await one.refresh()  # behind the flusher, which alone has heard that nobody knows
+
+        with pytest.raises(SaveOutcomeUnknown):
+            await one.save()
+        await one.save()
+
+    assert "n" not in await stored(sessions, id)
+
+
 @pytest.mark.parametrize("fault", [Fault.UNSURE_BEFORE, Fault.UNSURE_AFTER])
 async def test_refresh_finds_out_which_id_is_good_after_a_regenerate_in_doubt(
     sessions: SessionManager, remote: RemoteStore, fault: Fault
@@ -771,6 +790,22 @@ async def test_refresh_of_a_session_that_has_ended_says_so(sessions: SessionMana
         with pytest.raises(SessionGone):
             await one.refresh()
         assert not one.is_started
+
+
+async def test_writes_that_a_refresh_finds_void_are_told_at_the_end(
+    sessions: SessionManager, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    id = await begun(sessions)
+    with pytest.raises(SessionGone):
+        async with sessions.open(id) as one:
+            assert one.is_started
+            await sessions.revoke(handle_of(id))
+            one["n"] = 1
+            with pytest.raises(SessionGone):
+                await one.refresh()
+
+    assert "writes of this request are void" in caplog.text
 
 
 async def test_refresh_without_a_session_does_nothing(

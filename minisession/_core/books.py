@@ -32,7 +32,7 @@ from minisession.errors import (
     StoreError,
 )
 
-from .change import Record, Touch
+from .change import Outcome, Record, Touch
 from .journal import ISSUING, Journal, Kind, Life, Segment, apply
 from .plan import Flight, as_flight, cookie_is_due, touch_is_due
 from .view import View
@@ -80,6 +80,7 @@ class Books:
         "confirmed",
         "destroyed",
         "doubt",
+        "doubt_told",
         "failure",
         "flight",
         "is_flushed",
@@ -125,6 +126,7 @@ class Books:
         self.refused: MinisessionError | None = None  # for good; raised by the next save
         self.adoptable: tuple[str, str] | None = None
         self.doubt: Segment | None = None  # what the store may have, in State.UNKNOWN
+        self.doubt_told = False  # the application has met the error that says so
         self.ready = False  # the next touch needs no look at the state
         self.touched = False  # the response depends on the cookie
         self.active = False  # somebody used the session, and not passively
@@ -259,8 +261,11 @@ class Books:
             changes, error = self.view.changed_inside(self.config.max_size)
             if changes:
                 self.journal.open_segment(self.life).items.update(changes)
-            if error is not None:
-                raise error
+            try:
+                if error is not None:
+                    raise error
+            finally:
+                del error  # as in `View.changed_inside`
 
     def take(self, now: float, *, issuing: bool) -> Flight | None:
         """Hand over what the journal holds; `settle` must follow. None if there is nothing.
@@ -364,13 +369,27 @@ class Books:
 
     def touch(self, now: float) -> Touch | None:
         """Return the touch that the use since the last time calls for, if it does."""
-        if self.state is not State.LIVE or not self.active or self.life is None:
+        life = self.life
+        if self.state is not State.LIVE or not self.active or life is None or life.touching:
             return None
         self.active = self.ready = False  # the next use counts again
-        touch = touch_is_due(self.life, self.config, now)
-        if touch is not None:
-            self.life.expires = touch.expires
+        touch = touch_is_due(life, self.config, now)
+        life.touching = touch is not None
         return touch
+
+    def settle_touch(self, touch: Touch, outcome: Outcome) -> None:
+        """Note the store's answer to a touch.
+
+        After an error it is due again at the next use. After a Gone it is not: what has ended or
+        moved on is told who writes, and a long response must not ask for it again and again.
+        """
+        with self.lock:
+            life = self.life
+            if life is None or life.handle != touch.handle:
+                return
+            life.touching = False
+            if not isinstance(outcome, StoreError):
+                life.expires = max(life.expires, touch.expires)
 
     def abandon(self, *, everything: bool) -> bool:
         """Drop what can or may not be stored any more; tell whether there was anything.
@@ -407,5 +426,6 @@ class Books:
         """End the exchange: every later touch raises SessionClosed."""
         with self.lock:
             self.state, self.ready = State.CLOSED, False
+            self.failure = self.refused = None  # their tracebacks lead here
             if self.touched:  # a reference that outlives the exchange keeps no data alive
                 self.journal, self.stored, self.view = Journal(), {}, View()

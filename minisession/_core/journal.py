@@ -34,7 +34,8 @@ class Life:
 
     `secret` is what the browser should hold, None if unknown (`open_handle`). `stored` says that
     the store has it or may have it; `outdated`, that somebody else has replaced the id since;
-    `in_doubt`, that the store has not answered a change; `ended`, that it was destroyed here.
+    `in_doubt`, that the store has not answered a change; `ended`, that it was destroyed here;
+    `touching`, that a touch is on its way.
     """
 
     handle: str
@@ -44,6 +45,7 @@ class Life:
     outdated: bool = False
     in_doubt: bool = False
     ended: bool = False
+    touching: bool = False
     created: float | None = None
     expires: float = 0.0
     cookie_until: float = 0.0

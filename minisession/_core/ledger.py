@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from minisession._codec import encode
 from minisession._ids import new_handle, new_secret
 from minisession.errors import (
     CookieTooLate,
@@ -103,7 +102,9 @@ class Ledger(Books):
 
     def put(self, key: str, value: Any) -> None:
         """Store a value; raise if it cannot be stored, or not here, or not any more."""
-        data = _encoded(key, value)
+        _check_key(key)
+        self.require_ready()
+        data = self.view.encode(key, value, self.config.max_size)  # may take long: not under lock
         with self.lock:
             self.require_ready()
             self.view.require_room(key, data, self.config.max_size)
@@ -215,7 +216,8 @@ class Ledger(Books):
             )
 
     def unknown(self) -> SaveOutcomeUnknown:
-        """Return the error that every write meets while an outcome is unknown."""
+        """Return the error that the application meets while an outcome is unknown."""
+        self.doubt_told = True
         return SaveOutcomeUnknown(
             "the store has not said whether it has the last write;"
             " call `await session.refresh()` to look"
@@ -223,7 +225,8 @@ class Ledger(Books):
 
     def propose(self, key: str, expected: bytes | None, value: Any, now: float) -> Flight:
         """Hand over a compare-and-set of one key. Nothing else may be in flight."""
-        data = _encoded(key, value)
+        _check_key(key)
+        data = self.view.encode(key, value, self.config.max_size)
         with self.lock:
             self.require_ready()
             self.view.require_room(key, data, self.config.max_size)
@@ -232,14 +235,14 @@ class Ledger(Books):
             return self.flight
 
 
-def _encoded(key: str, value: Any) -> bytes:
-    """Encode a value, and refuse a key that has no bytes in UTF-8."""
-    if not key.isascii():
-        try:
-            key.encode()
-        except UnicodeEncodeError:
-            raise UnstorableValue(
-                f"{path_of(key)}: a key with a lone surrogate cannot be stored, it is not Unicode"
-                " text; write key.encode('utf-8', 'replace').decode()"
-            ) from None
-    return encode(value, path_of(key))
+def _check_key(key: str) -> None:
+    """Refuse a key that has no bytes in UTF-8."""
+    if key.isascii():
+        return
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        raise UnstorableValue(
+            f"{path_of(key)}: a key with a lone surrogate cannot be stored, it is not Unicode"
+            " text; write key.encode('utf-8', 'replace').decode()"
+        ) from None

@@ -51,6 +51,15 @@ class Flight:
     gone: bool = False
     done: Any = None
 
+    def take_error(self) -> MinisessionError | None:
+        """Return the error, and keep it no longer: it is about to be raised.
+
+        A traceback leads to the frames that hold this flight, and to their callers'. If those led
+        back to the error, the session would live until the cycle collector comes by.
+        """
+        error, self.error = self.error, None
+        return error
+
 
 def as_flight(segments: list[Segment], config: SessionConfig, now: float) -> Flight:
     """Turn segments into one change per life; neighbours of one life become one atomic change."""

@@ -13,6 +13,7 @@ Pure bookkeeping on `Books`, under its lock.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 
 from minisession._core.books import Books, State
 from minisession._core.change import Committed, Destroy, Gone, Outcome
@@ -41,7 +42,8 @@ def settle(books: Books, flight: Flight, outcomes: Sequence[Outcome]) -> None:
             elif not isinstance(outcome, Gone):
                 flight.error = flight.error or outcome
                 kept += _missed(books, leg, outcome)
-                flight.refused = books.refused
+                # An instance of its own: the two are raised in different tasks.
+                flight.refused = copy(books.refused)
             elif outcome.replaced or not leg.segment.life.ended:
                 flight.gone = True
                 books.void(leg.segment.life, superseded=outcome.replaced)
@@ -104,6 +106,7 @@ def _doubt(books: Books, leg: Leg, error: SaveOutcomeUnknown) -> None:
         books.refused = error
         return
     books.state, books.doubt = State.UNKNOWN, leg.segment
+    books.doubt_told = leg.proposal  # by the update that waits for it
 
 
 def _forget(books: Books, leg: Leg) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from minisession._codec import decode, decode_many, encode
+from minisession._codec import TooLong, decode, decode_many, encode
 from minisession.errors import SessionTooLarge, UsageError
 
 from .change import size_of
@@ -47,6 +47,19 @@ class View:
         self.size = sum(size_of(key, data) for key, data in encoded.items())
         self.exposed.clear()
 
+    def encode(self, key: str, value: Any, max_size: int) -> bytes:
+        """Encode a value for `key`; the session need not be told of it.
+
+        Raises UnstorableValue, or SessionTooLarge for a container that could never have room: then
+        its encoding has not been written to the end, which may be gigabytes away.
+        """
+        before = self.encoded.get(key)
+        room = max_size if before is None else max(max_size, len(before))
+        try:
+            return encode(value, path_of(key), room)
+        except TooLong:
+            raise _too_large(key, f"more than {room:,}", max_size) from None
+
     def require_room(self, key: str, data: bytes, max_size: int) -> None:
         """Raise SessionTooLarge if the session would weigh too much with this value.
 
@@ -56,11 +69,7 @@ class View:
         before = self.encoded.get(key)
         growth = size_of(key, data) - (0 if before is None else size_of(key, before))
         if growth > 0 and self.size + growth > max_size:
-            raise SessionTooLarge(
-                f"{path_of(key)}: the session would have {self.size + growth:,} bytes;"
-                f" SessionConfig(max_size={max_size}) allows no more."
-                " Keep large things elsewhere, and their name in the session"
-            )
+            raise _too_large(key, f"{self.size + growth:,}", max_size)
 
     def put(self, key: str, data: bytes, value: Any) -> None:
         """Show `value`, whose encoding is `data`, under `key`."""
@@ -96,7 +105,7 @@ class View:
                 self.exposed.discard(key)
                 continue
             try:
-                data = self._encode_again(key)
+                data = self._encode_again(key, max_size)
                 if data is not None:
                     self.require_room(key, data, max_size)
                     self.put(key, data, self.values[key])
@@ -104,9 +113,12 @@ class View:
             except UsageError as error:
                 self.put_encoded(key, self.encoded[key])
                 first_error = first_error or error
-        return changes, first_error
+        try:
+            return changes, first_error
+        finally:
+            del first_error  # its traceback leads here, and from here to the session: a cycle
 
-    def _encode_again(self, key: str) -> bytes | None:
+    def _encode_again(self, key: str, max_size: int) -> bytes | None:
         """Encode a value as it is now; None if that is nothing new.
 
         A value that a thread changes meanwhile is left for the next save: it shows as a
@@ -114,9 +126,17 @@ class View:
         """
         value = self.values[key]
         try:
-            data = encode(value, path_of(key))
-            if data == self.encoded[key] or data != encode(value, path_of(key)):
+            data = self.encode(key, value, max_size)
+            if data == self.encoded[key] or data != self.encode(key, value, max_size):
                 return None
         except RuntimeError:
             return None
         return data
+
+
+def _too_large(key: str, size: str, max_size: int) -> SessionTooLarge:
+    return SessionTooLarge(
+        f"{path_of(key)}: the session would have {size} bytes;"
+        f" SessionConfig(max_size={max_size}) allows no more."
+        " Keep large things elsewhere, and their name in the session"
+    )

@@ -4,8 +4,10 @@
     options    the server's options as arguments
     apps       "module:app" -> the ASGI application
     serving    the commands that run a server
+    bench      the benchmarks
 
-Exit codes: 0 done, or stopped in good order; 1 it cannot be done; 2 the command line is wrong.
+Exit codes: 0 done, or stopped in good order; 1 it cannot be done, or a benchmark has found what
+must not be; 2 the command line is wrong.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import sys
 from collections.abc import Sequence
 
 from .apps import AppNotFound
+from .bench import CannotMeasure, NotIsolated, add_bench
 from .options import add_server_options
 from .serving import CannotServe, WrongOption, demo, serve
 
@@ -39,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.run(options)
     except (AppNotFound, WrongOption) as error:
         return _fail(options.parser.prog, error, 2)
-    except CannotServe as error:
+    except (CannotServe, CannotMeasure, NotIsolated) as error:
         return _fail(options.parser.prog, error, 1)
     return 0
 
@@ -57,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_serve(commands)
     _add_demo(commands)
+    add_bench(commands)
     return parser
 
 

@@ -7,9 +7,8 @@ and then it is answered, or *withdrawn*, and then nobody ever sees it again.
     submit ──> queued ──> taken ──> answered
                   └─────> withdrawn
 
-Mutable state: `_queued`, `_thread` and `_stopping`, all three only under `_condition`. There is a
-thread whenever something is queued. It is a daemon, so that it keeps no process from ending, and
-`close` waits for it.
+Mutable state: `_queued`, `_worker` and `_stopping`, all three only under `_lock`. There is a worker
+with the thread whenever something is queued; `close` waits for it.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from typing import Protocol, cast
 import anyio
 
 from minisession._loop import CallSoon, current_loop
+from minisession._worker import Work, Worker, start_worker
 from minisession.abc import Change, Outcome
 from minisession.errors import SaveOutcomeUnknown, StoreUnavailable
 
@@ -106,9 +106,9 @@ class Writer:
         self._name = name
         self._batches = batches
         # Reentrant, because a garbage collection under it may run `close`.
-        self._condition = threading.Condition(threading.RLock())
+        self._lock = threading.RLock()
         self._queued: dict[int, Job] = {}
-        self._thread: threading.Thread | None = None
+        self._worker: Worker | None = None
         self._stopping = False
 
     async def do(self, requests: Sequence[Request], now: float) -> list[Answer]:
@@ -125,22 +125,20 @@ class Writer:
 
     def _submit(self, requests: Sequence[Request], now: float) -> Ticket:
         ticket = Ticket(current_loop(), [None] * len(requests), len(requests))
-        with self._condition:
-            self._ensure_thread()
+        with self._lock:
+            worker = self._working()
             for place, request in enumerate(requests):
                 self._enqueue(Job(request, now, ticket, place))
-            self._condition.notify()
+            worker.wake()
         return ticket
 
-    def _ensure_thread(self) -> None:
-        if self._thread is not None:
-            return
-        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-        try:
-            thread.start()
-        except RuntimeError as error:  # no more threads, or the interpreter is about to exit
-            raise StoreUnavailable(f"{self._name}: {error}; nothing was stored") from error
-        self._thread = thread
+    def _working(self) -> Worker:
+        if self._worker is None:
+            try:
+                self._worker = start_worker(self._name, self._work())
+            except RuntimeError as error:  # no more threads, or the interpreter is about to exit
+                raise StoreUnavailable(f"{self._name}: {error}; nothing was stored") from error
+        return self._worker
 
     def _enqueue(self, job: Job) -> None:
         first = self._queued.setdefault(id(job.request), job)
@@ -153,7 +151,7 @@ class Writer:
 
         Returns True if it is certain that it was not done and never will be.
         """
-        with self._condition:
+        with self._lock:
             job = self._queued.get(id(request))
             if job is None or job.twice:
                 return False
@@ -166,39 +164,40 @@ class Writer:
 
         Returns True if it has ended, False if it still works. A later request starts a new one.
         """
-        with self._condition:
-            thread = self._thread
-            if thread is None:
+        with self._lock:
+            worker = self._worker
+            if worker is None:
                 return True
             self._stopping = True
-            self._condition.notify()
-        if thread is not threading.current_thread():
-            thread.join(timeout)
-        return not thread.is_alive()
+        return worker.finish(timeout)
 
-    def _run(self) -> None:
+    def _work(self) -> Work:
+        """What the thread does, and where it waits."""
         batches = self._batches()
         try:
-            while jobs := self._take():
-                self._answer(jobs, _apply(batches, jobs))
+            while (jobs := self._take()) is not None:
+                if not jobs:
+                    yield None
+                    continue
+                answers = _apply(batches, jobs)
+                yield 0  # it is stored, and nobody knows it yet
+                self._answer(jobs, answers)
         finally:
             batches.close()
 
-    def _take(self) -> list[Job]:
-        """Wait for jobs and take them; none means that the thread is to end."""
-        with self._condition:
-            while not self._queued:
-                if self._stopping:
-                    self._thread, self._stopping = None, False
-                    return []
-                self._condition.wait()
+    def _take(self) -> list[Job] | None:
+        """Take what is queued; None means that the work is to end."""
+        with self._lock:
+            if not self._queued and self._stopping:
+                self._worker, self._stopping = None, False
+                return None
             keys = list(islice(self._queued, MAX_BATCH))
             return [self._queued.pop(key) for key in keys]
 
     def _answer(self, jobs: list[Job], answers: list[Answer]) -> None:
         """Wake those whose answers are complete, each loop once."""
         complete: dict[CallSoon, list[Ticket]] = {}
-        with self._condition:  # a withdrawal may answer another job of the same ticket
+        with self._lock:  # a withdrawal may answer another job of the same ticket
             for job, answer in zip(jobs, answers, strict=True):
                 if job.answer(answer):
                     complete.setdefault(job.ticket.call_soon, []).append(job.ticket)

@@ -62,7 +62,11 @@ class SQLiteStore:
 
     async def __aenter__(self) -> Self:
         self._database.use()
-        await anyio.to_thread.run_sync(self._database.reader.open)
+        try:
+            await anyio.to_thread.run_sync(self._database.reader.open)
+        except BaseException:
+            self._database.close_soon()  # the thread opens it, even if nobody waits for that
+            raise
         return self
 
     async def __aexit__(
@@ -71,8 +75,12 @@ class SQLiteStore:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self._database.close)
+        try:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self._database.close)
+        except BaseException:
+            self._database.close_soon()  # asyncio's own cancellation passes the shield
+            raise
 
     def load_nowait(self, handle: str, now: float) -> Record | None:
         """Return the living session at once, from any thread.

@@ -27,7 +27,7 @@ from minisession import (
 from minisession._core import books as books_module
 from minisession._core.books import CookieOrder, State
 from minisession._core.ledger import Ledger
-from minisession.abc import Committed, Gone, Record, Write
+from minisession.abc import Committed, Gone, Outcome, Record, Write
 
 from .lab import Desk, ledger_of
 
@@ -967,6 +967,48 @@ def test_a_touch_is_asked_for_only_by_a_living_session_in_use(desk: Desk) -> Non
     assert ledger_of(session).touch(desk.now) is not None
     session.destroy()
     assert ledger_of(session).touch(desk.now) is None
+
+
+@pytest.mark.parametrize(
+    ("outcome", "is_due_again"),
+    [
+        (Committed(0), False),
+        (Gone(), False),
+        (StoreUnavailable("full"), True),
+        (SaveOutcomeUnknown("no answer"), True),
+    ],
+)
+def test_a_touch_is_due_again_after_an_error(
+    desk: Desk, outcome: Outcome, is_due_again: bool
+) -> None:
+    session = unread(desk)
+    desk.now += 3600
+    assert session["a"] == 1
+    touch = ledger_of(session).touch(desk.now)
+    assert touch is not None
+    assert session["a"] == 1
+    assert ledger_of(session).touch(desk.now) is None  # one is on its way
+
+    ledger_of(session).settle_touch(touch, outcome)
+
+    assert session["a"] == 1
+    assert (ledger_of(session).touch(desk.now) is not None) is is_due_again
+
+
+def test_the_answer_to_a_touch_of_a_session_before_this_one_changes_nothing(desk: Desk) -> None:
+    session = unread(desk)
+    desk.now += 3600
+    assert session["a"] == 1
+    touch = ledger_of(session).touch(desk.now)
+    assert touch is not None
+    session.destroy()
+    session["a"] = 2
+    life = ledger_of(session).life
+    assert life is not None
+
+    ledger_of(session).settle_touch(touch, Committed(0))
+
+    assert life.expires == 0.0
 
 
 @pytest.mark.parametrize("state", IN_STATE)

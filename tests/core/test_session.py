@@ -335,19 +335,19 @@ def test_all_is_taken_at_one_moment_while_threads_write(session: Session) -> Non
 
 
 @pytest.mark.parametrize(
-    ("arguments", "named"),
+    "update",
     [
-        (({"a": 1},), {}),
-        (([("a", 1)],), {}),
-        ((iter([("a", 1)]),), {}),
-        ((), {"a": 1}),
-        (({"a": 0},), {"a": 1}),
+        lambda session: session.update({"a": 1}),
+        lambda session: session.update([("a", 1)]),
+        lambda session: session.update(iter([("a", 1)])),
+        lambda session: session.update(a=1),
+        lambda session: session.update({"a": 0}, a=1),
     ],
 )
 def test_update_takes_what_that_of_a_dict_takes(
-    session: Session, arguments: tuple[Any, ...], named: dict[str, Any]
+    session: Session, update: Callable[[Session], None]
 ) -> None:
-    assert session.update(*arguments, **named) is None
+    assert update(session) is None  # type: ignore[func-returns-value]
     assert session == {"a": 1}
 
 

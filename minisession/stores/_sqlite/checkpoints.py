@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-import threading
 from contextlib import closing
 
+from minisession._worker import Work, Worker, start_worker
 from minisession.errors import StoreUnavailable
 
 from .connect import connect
@@ -39,29 +39,28 @@ class Checkpointer:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._written = threading.Event()
-        self._closing = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._closing = False
+        self._worker: Worker | None = None
         self.log_is_long = False
 
     def note_commit(self) -> None:
         """Say that there is something to copy. Called by the writer alone."""
-        if self._thread is None:
-            name = f"checkpoints of {self._path}"
-            self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-            self._thread.start()
-        self._written.set()
+        if self._worker is None:
+            self._worker = start_worker(f"checkpoints of {self._path}", self._work())
+        self._worker.wake()
 
     def close(self) -> None:
         """End the thread and wait for it."""
-        self._closing.set()
-        self._written.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._closing = True
+        if self._worker is not None:
+            self._worker.finish(None)
 
-    def _run(self) -> None:
-        while self._written.wait() and not self._closing.wait(INTERVAL):
-            self._written.clear()
+    def _work(self) -> Work:
+        while not self._closing:
+            yield None
+            yield INTERVAL
+            if self._closing:
+                return
             try:
                 self._checkpoint()
             except (sqlite3.Error, StoreUnavailable) as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from functools import partial
 
 from minisession.errors import StoreUnavailable
@@ -55,13 +56,18 @@ class Database:
     def close(self) -> None:
         """Store what is queued, then close; a later use opens it again.
 
-        Does nothing in a process that has not opened it: what a forked child inherits, it must not
-        touch.
+        Does nothing in a process that was forked from the one that has opened it: what it inherits,
+        it must not touch. Who uses it while it closes opens it again, and must close it again.
         """
-        if self._pid != os.getpid():
+        if self._pid not in (None, os.getpid()):
             return
         self.reader.close()
         if self.writer.close(CLOSE_TIMEOUT):
             self._pid = None
         else:
             logger.error("%s: changes still wait for the disk after %s s", self.path, CLOSE_TIMEOUT)
+
+    def close_soon(self) -> None:
+        """Do what `close` does in a thread that nobody waits for."""
+        name = f"closing of {self.path}"
+        threading.Thread(target=self.close, name=name, daemon=True).start()

@@ -1,0 +1,67 @@
+"""A bad network, many visitors: documented errors, nothing acknowledged lost, nothing revived."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import anyio
+import pytest
+
+from minisession import SessionMiddleware
+from minisession.abc import Store
+from minisession.stores.memory import MemoryStore
+from minisession.stores.sqlite import SQLiteStore
+from tests.asgi_client import running
+from tests.effort import Tally, effort
+
+from .storm import Storm, Visitor, application
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+VISITORS = 24
+
+
+@pytest.fixture(autouse=True)
+def no_log() -> Iterator[None]:
+    """Thousands of failures are no news here."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize(
+    ("kind", "operations"),
+    [("memory", 4_000), ("sqlite", 2_000)],
+)
+async def test_whatever_fails_what_was_acknowledged_stays_and_what_was_ended_stays_ended(
+    kind: str, operations: int, tmp_path: Path, tally: Tally
+) -> None:
+    inner: Store = MemoryStore() if kind == "memory" else SQLiteStore(tmp_path / "sessions.db")
+    store = Storm(inner, seed=effort(1, soak=2))
+    app = SessionMiddleware(application, store)
+    visitors = [Visitor(app, seed) for seed in range(VISITORS)]
+    until = effort(operations, soak=50_000)
+
+    async def come_again(visitor: Visitor) -> None:
+        while store.operations < until:
+            await visitor.visit()
+            await visitor.look_at_the_dead(lambda dead: dead[-1:])
+
+    async with running(app):
+        async with anyio.create_task_group() as tasks:
+            for visitor in visitors:
+                tasks.start_soon(partial(come_again, visitor))
+        store.is_over = True
+        dead = 0
+        for visitor in visitors:
+            await visitor.visit()
+            dead += await visitor.look_at_the_dead(list)
+
+    refusals = sum(visitor.refusals for visitor in visitors)
+    assert dead > operations / 40
+    assert 0.02 < refusals / sum(visitor.requests for visitor in visitors) < 0.5
+    tally("faulted operations", store.faulted)
+    tally("requests", sum(visitor.requests for visitor in visitors))

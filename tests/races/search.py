@@ -1,0 +1,123 @@
+"""Which scenarios there are, on which stores, and how one of them is searched for a bad order.
+
+    python -m tests.races.search two_logouts sqlite trio '3:1 17:2'
+
+runs one scenario again, in the schedule that a failed test has printed.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial, update_wrapper
+from inspect import iscoroutinefunction, signature
+from types import ModuleType
+
+from minisession.stores.memory import MemoryStore
+from minisession.testing import RaceFound, explore, replay
+from tests.races import ends, logins, requests, writes
+from tests.races.disk import disk
+from tests.races.world import Scenario, World
+from tests.remote_store import RemoteStore
+
+BACKENDS = ["asyncio", "trio"]
+
+Play = Callable[[Scenario], Awaitable[None]]
+Place = Callable[[], AbstractContextManager[Play]]
+
+
+def _scenarios_of(module: ModuleType) -> Iterator[tuple[str, Scenario]]:
+    """Find the functions of a module that take a world, and nothing else."""
+    for name, function in vars(module).items():
+        is_own = iscoroutinefunction(function) and function.__module__ == module.__name__
+        if is_own and list(signature(function).parameters) == ["world"]:
+            yield name, function
+
+
+SCENARIOS: dict[str, Scenario] = {
+    name: scenario
+    for module in (writes, ends, logins, requests)
+    for name, scenario in _scenarios_of(module)
+}
+
+
+@contextmanager
+def in_memory(*, is_lifespan_run: bool = True) -> Iterator[Play]:
+    """Every world has a memory of its own, which all its processes share."""
+
+    async def play(scenario: Scenario) -> None:
+        store = MemoryStore()
+        await scenario(World(lambda: store, store, is_lifespan_run=is_lifespan_run))
+
+    yield play
+
+
+@contextmanager
+def on_disk() -> Iterator[Play]:
+    """All worlds, one after the other, have one SQLite file."""
+    with disk() as opened:
+        yield opened.play
+
+
+@contextmanager
+def behind_a_network() -> Iterator[Play]:
+    """Every call of the store suspends before and after it has its effect."""
+
+    async def play(scenario: Scenario) -> None:
+        store = MemoryStore()
+        await scenario(World(lambda: RemoteStore(store), store))
+
+    yield play
+
+
+STORES: dict[str, Place] = {
+    "memory": in_memory,
+    "sqlite": on_disk,
+    "remote": behind_a_network,
+}
+
+
+def as_run_by(play: Play, scenario: Scenario) -> Callable[[], Awaitable[None]]:
+    """Return a scenario as the race kit runs it: without arguments, and with its name."""
+    return update_wrapper(partial(play, scenario), scenario)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Neither log nor measure coverage: a search asks for orders, and would take twice the time."""
+    trace = sys.gettrace()
+    sys.settrace(None)
+    logging.disable()
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+        sys.settrace(trace)
+
+
+def search(name: str, store: str, backend: str, seeds: Iterable[int]) -> int:
+    """Run a scenario once for each seed; return how many schedules that were.
+
+    Raises:
+        AssertionError: one of them failed. It says all there is to say, for it comes from another
+            process.
+    """
+    with undisturbed(), STORES[store]() as play:
+        try:
+            return explore(as_run_by(play, SCENARIOS[name]), backend=backend, seeds=seeds)
+        except RaceFound as found:
+            again = f"python -m tests.races.search {name} {store} {backend} {found.trace!r}"
+            raise AssertionError(f"{''.join(traceback.format_exception(found))}\n{again}") from None
+
+
+def main(name: str, store: str, backend: str, trace: str = "") -> None:
+    """Run a scenario once more."""
+    with STORES[store]() as play:
+        replay(as_run_by(play, SCENARIOS[name]), trace, backend=backend)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
