@@ -25,6 +25,7 @@ class ServerConfig:
         graceful_timeout: time for running requests, then for the app's shutdown, when stopping.
         max_request_line: longer ones are refused with 414 (RFC 9112 section 3 asks for 8000).
         max_head: request line and headers together; larger ones are refused with 431.
+        max_connections: more wait in the kernel, while idle ones are closed to make room.
         max_body: larger bodies are refused with 413 (nginx: 1 MiB, hypercorn: 16 MiB).
         access_log: one line per response on the logger `minisession.server.access`.
 
@@ -43,6 +44,7 @@ class ServerConfig:
     graceful_timeout: float = 30.0
     max_request_line: int = 16 * 1024
     max_head: int = 64 * 1024
+    max_connections: int = 20_000
     max_body: int = 64 * 1024 * 1024
     access_log: bool = False
 

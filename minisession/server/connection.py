@@ -21,6 +21,8 @@ from .requests import RequestReader
 from .scope import Address
 from .transport import Transport
 
+_NOTHING = memoryview(b"")
+
 
 class Connection:
     """An accepted connection. At any time one task owns it: see `relay.py`.
@@ -29,6 +31,21 @@ class Connection:
     (monotonic seconds; infinite while nobody waits), and the flags: `is_gone` (nothing can be
     written any more), `has_expired` (the client was too slow), `is_idle` (between two requests).
     """
+
+    __slots__ = (
+        "_config",
+        "_read_deadline",
+        "_transport",
+        "_unsent",
+        "_write_deadline",
+        "_writing",
+        "client",
+        "has_expired",
+        "is_gone",
+        "is_idle",
+        "reader",
+        "server",
+    )
 
     scheme = "http"
 
@@ -48,13 +65,17 @@ class Connection:
         self._config = config
         self._transport = transport
         self._read_deadline = self._write_deadline = math.inf
-        self._reading = anyio.Lock(fast_acquire=True)
-        self._writing = anyio.Lock(fast_acquire=True)
-        self._unsent = memoryview(b"")
+        self._unsent = _NOTHING
+        self._writing: anyio.Lock | None = None  # made when needed: idle connections are many
 
     def __repr__(self) -> str:
         state = "gone" if self.is_gone else "idle" if self.is_idle else "busy"
         return f"<Connection from {self.client}, {state}>"
+
+    @property
+    def idle_until(self) -> float:
+        """When an idle connection will have been idle for too long; infinite for others."""
+        return self._read_deadline if self.is_idle else math.inf
 
     def read_nowait(self) -> bool:
         """Give the reader what has come; return whether anything has, be it the end."""
@@ -67,55 +88,76 @@ class Connection:
     async def wait_readable(self, deadline: float) -> None:
         """Wait until `read_nowait` has something to give, or the client has been too slow.
 
+        At most one task may wait.
+
         Raises:
             RequestRefused: 408, the deadline is over; the reader is at its end from now on.
         """
-        async with self._reading:
-            self._read_deadline = deadline
-            try:
-                await self._transport.wait_receivable()
-            finally:
-                self._read_deadline = math.inf
+        self._read_deadline = deadline
+        try:
+            await self._transport.wait_receivable()
+        finally:
+            self._read_deadline = math.inf
         if self.has_expired:
             raise RequestRefused(408, "the client was too slow")
 
-    async def write(self, data: bytes) -> bool:
-        """Write all of `data`; return whether that had to wait.
+    async def write(self, data: bytes) -> None:
+        """Write all of `data`.
 
         If the wait is cancelled, the rest is kept and goes out before anything else.
 
         Raises:
             ClientDisconnected: the client is gone, or has taken nothing for `write_timeout`.
         """
-        waited = await self.flush()
-        self._unsent = memoryview(data)
-        self._send_nowait()
-        return await self.flush() or waited
+        await self.flush()
+        if not self.write_nowait(data):
+            await self.flush()
 
-    async def flush(self) -> bool:
-        """Write what an interrupted `write` has left; return whether there was anything.
+    def write_nowait(self, data: bytes) -> bool:
+        """Write what the kernel takes at once; return whether that was all.
+
+        The rest is for `flush`. Nothing may be left of an earlier write.
+
+        Raises:
+            ClientDisconnected: the client is gone.
+        """
+        sent = self._send_nowait(data)
+        if sent == len(data):
+            return True
+        self._unsent = memoryview(data)[sent:]
+        return False
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether an interrupted write has left something for `flush`."""
+        return bool(self._unsent)
+
+    async def flush(self) -> None:
+        """Write what an interrupted write has left.
 
         Raises:
             ClientDisconnected: as for `write`.
         """
-        waited = False
         while self._unsent:
-            waited = True
-            async with self._writing:
-                self._write_deadline = monotonic() + self._config.write_timeout
-                try:
-                    await self._transport.wait_sendable()
-                finally:
-                    self._write_deadline = math.inf
-            self._send_nowait()
-        return waited
+            await self._wait_writable()
+            self._unsent = self._unsent[self._send_nowait(self._unsent) :]
 
-    def _send_nowait(self) -> None:
+    async def _wait_writable(self) -> None:
+        if self._writing is None:
+            self._writing = anyio.Lock(fast_acquire=True)
+        async with self._writing:
+            self._write_deadline = monotonic() + self._config.write_timeout
+            try:
+                await self._transport.wait_sendable()
+            finally:
+                self._write_deadline = math.inf
+
+    def _send_nowait(self, data: bytes | memoryview) -> int:
         try:
-            self._unsent = self._unsent[self._transport.send_nowait(self._unsent) :]
+            return self._transport.send_nowait(data)
         except OSError as error:
             self.is_gone = True
-            self._unsent = memoryview(b"")
+            self._unsent = _NOTHING
             raise ClientDisconnected("the client is gone") from error
 
     def expire(self, now: float) -> None:

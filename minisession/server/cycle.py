@@ -20,12 +20,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping, MutableMapping
-from http import HTTPStatus
-from typing import Any
-
-import h11
+from typing import Any, cast
 
 from .errors import AppProtocolError, ClientDisconnected
+from .fields import REASONS, Head, write_head
 from .requests import Request, RequestReader
 
 Message = MutableMapping[str, Any]
@@ -34,10 +32,8 @@ Message = MutableMapping[str, Any]
 # closing the connection is cheaper than reading on.
 MAX_DISCARD = 64 * 1024
 
-REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 
-
-class State(enum.Enum):
+class State(enum.StrEnum):
     """How far a response is."""
 
     WAITING = "waiting for http.response.start"
@@ -48,7 +44,7 @@ class State(enum.Enum):
     BROKEN = "cut off"
 
 
-class Event(enum.Enum):
+class Event(enum.StrEnum):
     """What can happen to a response."""
 
     START = "http.response.start"
@@ -80,25 +76,46 @@ DISCONNECT = "http.disconnect"
 class Cycle:
     """Translates one request and its response.
 
-    Mutable: `state`, the held head, whether the body was handed over and whether it failed.
+    Mutable: `state`, `wants_continue`, the held head, how the body is framed (`_left`, the bytes
+    that its Content-Length still promises, or `_is_chunked`, or neither: then only the end of the
+    connection delimits it), and whether the request's body was handed over.
+
+    Attributes:
+        wants_continue: whether the client waits for a 100 before it sends the body
+            (RFC 9110 section 10.1.1).
 
     Args:
         reader: the receiving half of the connection, which has just returned `request`.
         date: returns the value of the Date header.
     """
 
+    __slots__ = (
+        "_body_ended",
+        "_closes_after",
+        "_date",
+        "_head",
+        "_is_bodyless",
+        "_is_chunked",
+        "_left",
+        "_reader",
+        "request",
+        "state",
+        "status",
+        "wants_continue",
+    )
+
     def __init__(self, reader: RequestReader, request: Request, date: Callable[[], bytes]) -> None:
         self.request = request
         self.state = State.WAITING
         self.status = 0
+        self.wants_continue = request.expects_continue and not reader.is_body_complete
         self._reader = reader
-        self._http = reader.http
         self._date = date
-        self._head: h11.Response | None = None
-        self._has_length = False
-        self._is_bodyless = False
+        self._head: Head | None = None
+        self._is_bodyless = self._is_chunked = False
+        self._left: int | None = None
         self._body_ended = False
-        self._must_close = False
+        self._closes_after = not request.persists
 
     def __repr__(self) -> str:
         return f"<Cycle {self.request.method!r} {self.state.name}>"
@@ -119,17 +136,14 @@ class Cycle:
         return self.state is State.BROKEN and self.request.http_version == "1.0"
 
     @property
-    def wants_continue(self) -> bool:
-        """Whether the client waits for a 100 before it sends the body (RFC 9110 10.1.1)."""
-        return self._http.they_are_waiting_for_100_continue
-
-    @property
     def keeps_alive(self) -> bool:
         """Whether another request can follow once the rest of the body has been dropped."""
-        if self.state is not State.COMPLETE or self._http.our_state is not h11.DONE:
-            return False
-        left = self._reader.body_left
-        return self._reader.is_body_complete or left is None or left <= MAX_DISCARD
+        return self.state is State.COMPLETE and not (self._closes_after or self._is_body_too_long)
+
+    @property
+    def _is_body_too_long(self) -> bool:
+        """Whether more is left of the request's body than is worth reading."""
+        return self._reader.body_left > MAX_DISCARD
 
     def receive_nowait(self) -> Message | None:
         """Return the next message for the app, None while it depends on bytes still to come.
@@ -146,12 +160,14 @@ class Cycle:
         part = self._reader.next_part()
         if part is None:
             return None
+        self.wants_continue = False
         self._body_ended = not part.more
         return {"type": "http.request", "body": part.data, "more_body": part.more}
 
     def send_continue(self) -> bytes:
         """Return the bytes of `100 Continue`."""
-        return self._http.send(h11.InformationalResponse(status_code=100, headers=[]))
+        self.wants_continue = False
+        return b"HTTP/1.1 100 Continue\r\n\r\n"
 
     def send(self, message: Message) -> bytes:
         """Take a message of the app; return the bytes to write, possibly none.
@@ -160,7 +176,7 @@ class Cycle:
             AppProtocolError: the message is not allowed here; the state is as before.
             ClientDisconnected: the server has ended this response itself.
         """
-        if self.state in (State.REFUSED, State.BROKEN):
+        if self.state is State.REFUSED or self.state is State.BROKEN:
             raise ClientDisconnected("the response was ended by the server or the client")
         kind = message["type"]
         if kind == "http.response.start":
@@ -170,9 +186,9 @@ class Cycle:
             return b""
         if kind != "http.response.body":
             raise AppProtocolError(f"{kind!r} came; allowed is {self.state.value!r}")
-        event = Event.MORE if message.get("more_body", False) else Event.LAST
-        following = self._follow(event)
-        data = self._write_body(message.get("body", b""), is_last=event is Event.LAST)
+        is_last = not message.get("more_body", False)
+        following = self._follow(Event.LAST if is_last else Event.MORE)
+        data = self._write(message.get("body", b""), is_last)
         self.state = following
         return data
 
@@ -190,7 +206,7 @@ class Cycle:
 
     def close_after(self) -> None:
         """Make this response the last one of the connection, and say so if it still can."""
-        self._must_close = True
+        self._closes_after = True
 
     def _follow(self, event: Event) -> State:
         following = TRANSITIONS[self.state].get(event)
@@ -204,77 +220,62 @@ class Cycle:
         status = message.get("status")
         if not isinstance(status, int) or not 200 <= status <= 999:
             raise AppProtocolError(f"status {status!r} in http.response.start: allowed is 200-999")
-        self._is_bodyless = self.request.method == b"HEAD" or status in (204, 304)
         try:
-            headers = self._response_headers(message.get("headers", ()), status)
-            self._head = h11.Response(
-                status_code=status, headers=headers, reason=REASONS.get(status, b"")
-            )
-        except (h11.LocalProtocolError, TypeError, ValueError, AttributeError):
-            # h11's message quotes the header, which may be a cookie.
+            self._head = write_head(status, message.get("headers", ()))
+        except (TypeError, ValueError, AttributeError):
+            # Without the header that is to blame: it may be a cookie.
             raise AppProtocolError(
                 "a header in http.response.start is not a pair of bytes that HTTP allows; right is"
                 " (b'content-type', b'text/plain'), without CR, LF, NUL or outer spaces"
             ) from None
+        self._is_bodyless = self.request.method == b"HEAD" or status in (204, 304)
         self.status = status
 
-    def _response_headers(self, given: Any, status: int) -> list[tuple[bytes, bytes]]:
-        headers: list[tuple[bytes, bytes]] = []
-        self._has_length = has_date = False
-        for name, value in given:
-            lower = bytes(name).lower()
-            if lower == b"transfer-encoding":
-                continue  # framing is the server's (ASGI HTTP spec, Response Start)
-            if lower == b"content-length":
-                if status == 204:
-                    continue  # RFC 9110 section 8.6: MUST NOT be sent with 204
-                self._has_length = True
-            elif lower == b"date":
-                has_date = True
-            headers.append((name, value))
-        if not has_date:
-            headers.append((b"date", self._date()))
-        return headers
-
-    def _write_body(self, body: Any, *, is_last: bool) -> bytes:
+    def _write(self, body: Any, is_last: bool) -> bytes:
         if not isinstance(body, bytes | bytearray | memoryview):
             raise AppProtocolError(f"body of type {type(body).__name__}: allowed are bytes")
-        body = b"" if self._is_bodyless else bytes(body)
-        try:
-            pieces = [self._http.send(head)] if (head := self._final_head(body, is_last)) else []
-            if body:
-                pieces.append(self._http.send(h11.Data(data=body)))
-            if is_last:
-                pieces.append(self._http.send(h11.EndOfMessage()))
-        except h11.LocalProtocolError as error:
-            raise AppProtocolError(f"http.response.body does not fit its head: {error}") from error
+        content = b"" if self._is_bodyless else bytes(body)
+        pieces = self._begin(content, is_last) if self.state is State.HELD else []
+        pieces += self._frame(content, is_last)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _final_head(self, body: bytes, is_last: bool) -> h11.Response | None:
-        """The head to write now: with the length, which is known if this is the whole body."""
-        if self.state is not State.HELD or self._head is None:
-            return None
-        extra: list[tuple[bytes, bytes]] = []
-        if is_last and not self._has_length and not self._is_bodyless:
-            extra.append((b"content-length", b"%d" % len(body)))
-        if self._closes():
-            extra.append((b"connection", b"close"))
-        if not extra:
-            return self._head
-        head = self._head
-        return h11.Response(
-            status_code=head.status_code,
-            headers=[*head.headers.raw_items(), *extra],
-            reason=head.reason,
-        )
-
-    def _closes(self) -> bool:
-        """Whether the connection has to end with this response, so that its head should say so."""
+    def _begin(self, content: bytes, is_last: bool) -> list[bytes]:
+        """The head, with the framing that is known now: RFC 9112 section 6.3."""
+        head = cast(Head, self._head)  # which a response that is HELD has
+        pieces = [head.lines]
+        if not head.has_date:
+            pieces.append(b"date: %b\r\n" % self._date())
+        self._left = head.length
+        if head.length is None and not self._is_bodyless:
+            pieces += self._choose_framing(len(content) if is_last else None)
         # Without a 100 nobody knows whether the client will send the body or not.
-        if self._must_close or self.wants_continue:
-            return True
-        left = self._reader.body_left
-        return not self._reader.is_body_complete and left is not None and left > MAX_DISCARD
+        if head.closes or self.wants_continue or self._is_body_too_long:
+            self._closes_after = True
+        pieces.append(b"connection: close\r\n\r\n" if self._closes_after else b"\r\n")
+        return pieces
+
+    def _choose_framing(self, size: int | None) -> list[bytes]:
+        """The line that frames a body of this size, or of one that nobody knows yet."""
+        if size is not None:
+            self._left = size
+            return [b"content-length: %d\r\n" % size]
+        if self.request.http_version == "1.0":
+            self._closes_after = True
+            return []
+        self._is_chunked = True
+        return [b"transfer-encoding: chunked\r\n"]
+
+    def _frame(self, content: bytes, is_last: bool) -> list[bytes]:
+        if self._is_chunked:
+            pieces = [b"%x\r\n" % len(content), content, b"\r\n"] if content else []
+            return [*pieces, b"0\r\n\r\n"] if is_last else pieces
+        if self._left is not None and not self._is_bodyless:
+            left = self._left - len(content)
+            if left < 0 or (is_last and left > 0):
+                problem = "longer" if left < 0 else "shorter"
+                raise AppProtocolError(f"the body does not fit its content-length: it is {problem}")
+            self._left = left
+        return [content] if content else []
 
 
 def error_response(status: int, date: bytes, *, has_body: bool = True) -> bytes:

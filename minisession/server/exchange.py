@@ -1,8 +1,7 @@
 """One request and its response: runs the app and gives it `receive` and `send`.
 
 The thin async layer around `cycle.py`: it moves bytes between the cycle and the connection, and
-says who is to blame when something goes wrong. It does not know what comes after its response:
-it calls `on_over`, once, when the response is over and written.
+says who is to blame when something goes wrong. It does not know what comes after its response.
 """
 
 from __future__ import annotations
@@ -21,16 +20,26 @@ from .errors import ClientDisconnected, RequestRefused
 from .requests import Request
 from .scope import Message, http_scope
 from .service import Service, logger
+from .steps import Steps
 
 # What a client may send ahead while the app runs; more stays in the kernel.
 MAX_AHEAD = 64 * 1024
+
+# An app that only sends takes turns with other tasks after so many bytes. A message counts for at
+# least as many as another request costs in time.
+TURN = 512 * 1024
+MESSAGE = 16 * 1024
 
 
 class Exchange:
     """Runs the app on one request.
 
-    Mutable: the cycle, the scopes of tasks that wait in `receive`, and whether it is over: from
-    then on the connection belongs to somebody else, and nothing here touches it.
+    Mutable: the cycle, the scopes of tasks that wait in `receive`, how much was sent without a
+    pause, whether the app runs or waits, and whether the exchange is over: from then on the
+    connection belongs to somebody else, and nothing here touches it.
+
+    Args:
+        hand_over: called if the app goes on after its response, as soon as that is known.
     """
 
     def __init__(
@@ -38,37 +47,39 @@ class Exchange:
         service: Service,
         connection: Connection,
         request: Request,
-        on_over: Callable[[Cycle], None],
+        hand_over: Callable[[Cycle], None],
     ) -> None:
+        self.cycle = Cycle(connection.reader, request, service.date)
         self._service = service
         self._connection = connection
-        self._cycle = Cycle(connection.reader, request, service.date)
-        self._on_over = on_over
-        self._is_over = False
+        self._hand_over = hand_over
+        self._is_over = self._is_handed_over = False
+        self._is_running = False
+        self._receiving: anyio.Lock | None = None  # made when needed
         self._receivers: set[anyio.CancelScope] = set()
+        self._sent = 0
 
     def __repr__(self) -> str:
-        return f"<Exchange {self._cycle!r}>"
+        return f"<Exchange {self.cycle!r}>"
 
     async def run(self) -> None:
-        """Run the app to its end; afterwards the response is over, whatever the app did.
-
-        Raises:
-            BaseException: the server's cancellation, and what is no Exception; the connection is
-                closed then.
-        """
-        try:
-            await self._run_app()
+        """Run the app to its end; afterwards the response is over, whatever the app did."""
+        await Steps(self._run_app(), self._service.context.copy(), self._watch)
+        await self._service.recover()
+        if not self._is_over:
             await self._conclude()
-        except BaseException:
-            if not self._is_over:
-                self._service.release(self._connection)
-            raise
+
+    def _watch(self, is_running: bool) -> None:
+        """Note whether the app runs or waits; one that waits after its response goes on alone."""
+        self._is_running = is_running
+        if self._is_over and not (is_running or self._is_handed_over):
+            self._is_handed_over = True
+            self._hand_over(self.cycle)
 
     async def _run_app(self) -> None:
         connection, service = self._connection, self._service
         scope = http_scope(
-            self._cycle.request,
+            self.cycle.request,
             scheme=connection.scheme,
             root_path=service.config.root_path,
             client=connection.client,
@@ -84,27 +95,25 @@ class Exchange:
         except anyio.get_cancelled_exc_class() as error:
             # A cancelled asyncio future that an app awaits raises this too; left alone, it would
             # cancel the whole server.
-            if anyio.current_effective_deadline() == -math.inf:
+            if self._service.is_cancelled:
                 raise
             self._log_failure("the app raised a cancellation that nobody asked for", error)
             return
-        if not (self._cycle.is_over or self._is_client_gone):
-            self._log_failure(f"the app returned while the response was: {self._cycle.state.value}")
+        if not (self.cycle.is_over or self._is_client_gone):
+            self._log_failure(f"the app returned while the response was: {self.cycle.state.value}")
 
     def _log_failure(self, message: str, error: BaseException | None = None) -> None:
-        request = self._cycle.request
+        request = self.cycle.request
         method, path = request.method.decode("ascii"), request.target.raw_path.decode("ascii")
         logger.error("%s %s: %s", method, path, message, exc_info=error)
 
     async def _conclude(self) -> None:
-        if self._is_over:
-            return
         # Only an exchange that is not over owns the connection's bytes.
         with contextlib.suppress(ClientDisconnected):
-            if self._cycle.is_over:
+            if self.cycle.is_over:
                 await self._connection.flush()
             else:
-                await self._connection.write(self._cycle.refuse(500))
+                await self._connection.write(self.cycle.refuse(500))
         self._end()
 
     @property
@@ -121,7 +130,7 @@ class Exchange:
             while (message := self._receive_nowait()) is None:
                 await self._wait()
         except RequestRefused as refusal:
-            if not self._cycle.is_over:
+            if not self.cycle.is_over:
                 await self._refuse(refusal)
             return {"type": DISCONNECT}
         return message
@@ -129,32 +138,38 @@ class Exchange:
     def _receive_nowait(self) -> Message | None:
         if self._is_over or self._connection.is_gone:
             return {"type": DISCONNECT}
-        while (message := self._cycle.receive_nowait()) is None:
+        while (message := self.cycle.receive_nowait()) is None:
             if self._is_full() or not self._connection.read_nowait():
                 return None
         return message
 
     def _is_full(self) -> bool:
-        return not self._cycle.owes_body and self._connection.reader.buffered >= MAX_AHEAD
+        return not self.cycle.owes_body and self._connection.reader.buffered >= MAX_AHEAD
 
     async def _wait(self) -> None:
         """Wait until `receive` may have more to say: bytes, or the end of the response."""
-        if self._cycle.wants_continue:
+        if self.cycle.wants_continue:
             with contextlib.suppress(ClientDisconnected):
-                await self._connection.write(self._cycle.send_continue())
+                await self._connection.write(self.cycle.send_continue())
         with anyio.CancelScope() as scope:
             self._receivers.add(scope)
             try:
-                if self._is_full():
-                    await anyio.sleep_forever()
-                timeout = self._service.config.body_timeout if self._cycle.owes_body else math.inf
-                await self._connection.wait_readable(monotonic() + timeout)
+                await self._wait_readable()
             finally:
                 self._receivers.discard(scope)
 
+    async def _wait_readable(self) -> None:
+        if self._is_full():
+            await anyio.sleep_forever()
+        timeout = self._service.config.body_timeout if self.cycle.owes_body else math.inf
+        if self._receiving is None:
+            self._receiving = anyio.Lock(fast_acquire=True)
+        async with self._receiving:
+            await self._connection.wait_readable(monotonic() + timeout)
+
     async def _refuse(self, refusal: RequestRefused) -> None:
         logger.info("refused with %d: %s", refusal.status, refusal)
-        data = self._cycle.refuse(refusal.status)
+        data = self.cycle.refuse(refusal.status)
         with contextlib.suppress(ClientDisconnected):
             await self._connection.write(data)
         self._end()
@@ -167,26 +182,33 @@ class Exchange:
             AppProtocolError: ASGI does not allow this message now.
         """
         if self._is_over:
-            self._cycle.send(message)
+            self.cycle.send(message)
             raise ClientDisconnected("the client is gone")
         try:
-            waited = await self._send(message)
+            await self._send(message)
         except ClientDisconnected:
             self._end()
             raise
-        if self._cycle.is_over:
+        if self.cycle.is_over:
             self._end()
-        elif not waited:
+        elif self._sent >= TURN:
+            self._sent = 0
             await anyio.lowlevel.checkpoint()
 
-    async def _send(self, message: Message) -> bool:
-        """Write what the message makes; return whether other tasks had a chance meanwhile."""
-        # What a cancelled send has left goes first; the order of bytes is the cycle's order.
-        await self._connection.flush()
+    async def _send(self, message: Message) -> None:
+        connection = self._connection
+        if connection.has_unsent:
+            # What a cancelled send has left goes first; the order of bytes is the cycle's order.
+            await connection.flush()
         if self._service.is_stopping:
-            self._cycle.close_after()
-        data = self._cycle.send(message)
-        return await self._connection.write(data) if data else True
+            self.cycle.close_after()
+        data = self.cycle.send(message)
+        if not data:
+            return
+        self._sent += max(len(data), MESSAGE)
+        if not connection.write_nowait(data):
+            self._sent = 0
+            await connection.flush()
 
     def _end(self) -> None:
         if self._is_over:
@@ -194,7 +216,8 @@ class Exchange:
         self._is_over = True
         for scope in tuple(self._receivers):
             scope.cancel()
-        self._on_over(self._cycle)
+        if not self._is_running:  # a task of the app has sent the end, while the app itself waits
+            self._watch(False)
 
 
 def _is_disconnect(error: Exception) -> bool:

@@ -97,8 +97,8 @@ def check_host(value: bytes) -> None:
         raise RequestRefused(400, "invalid Host")
     if match.re is _HOST_IPV6:
         _check_ipv6(match[1])
-    port = (match["port"] or b"").lstrip(b"0") or b"0"
-    if len(port) > 5 or int(port) > 65535:
+    port = (match["port"] or b"").lstrip(b"0")
+    if port and (len(port) > 5 or int(port) > 65535):
         raise RequestRefused(400, "port of Host greater than 65535")
 
 

@@ -18,7 +18,8 @@ from anyio.streams.stapled import MultiListener
 
 from .config import ServerConfig
 from .connection import Connection
-from .relay import turn
+from .on_asyncio import LoopTransport
+from .relay import Relay
 from .scope import Address
 from .service import Service, logger
 from .transport import Transport
@@ -70,20 +71,32 @@ def address_of(bound: socket.socket) -> Address:
 
 
 async def accept_forever(service: Service, listener: socket.socket) -> None:
-    """Accept connections and start them, until cancelled."""
+    """Accept connections and start them, until cancelled.
+
+    While there are `max_connections`, new ones wait in the kernel, and idle ones make room.
+    """
+    is_exhausted = False
     while True:
         await anyio.wait_readable(listener)
+        await service.wait_for_room()
         try:
             _accept_waiting(service, listener)
         except OSError as error:
             if error.errno not in _EXHAUSTED:
                 raise
-            logger.error("cannot accept connections now: %s", error.strerror)
+            if not is_exhausted:  # said once, not four times a second
+                logger.error("cannot accept connections now: %s", error.strerror)
+            is_exhausted = True
+            service.make_room(_BATCH)
             await anyio.sleep(ACCEPT_PAUSE)
+        else:
+            is_exhausted = False
 
 
 def _accept_waiting(service: Service, listener: socket.socket) -> None:
     for _ in range(_BATCH):
+        if service.is_full:
+            return
         try:
             accepted, peer = listener.accept()
         except (BlockingIOError, InterruptedError):
@@ -101,9 +114,10 @@ def _start(service: Service, accepted: socket.socket, peer: tuple[str, int]) -> 
     except OSError:
         accepted.close()
         return
-    connection = Connection(service.config, Transport(accepted), (peer[0], peer[1]), server)
+    transport = LoopTransport(accepted) if service.is_on_asyncio else Transport(accepted)
+    connection = Connection(service.config, transport, (peer[0], peer[1]), server)
     service.connections.add(connection)
-    service.spawn(turn, service, connection)
+    service.spawn(Relay(service, connection).run)
 
 
 async def sweep_forever(service: Service) -> None:

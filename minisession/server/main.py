@@ -14,6 +14,7 @@ from typing import Literal
 import anyio
 from anyio.abc import TaskStatus
 
+from . import on_asyncio
 from .config import ServerConfig
 from .errors import LifespanFailed
 from .lifespan import lifespan
@@ -50,7 +51,7 @@ async def serve(
         anyio.create_task_group() as helpers,
     ):
         async with anyio.create_task_group() as tasks:
-            service = Service(app, config, tasks, copy_context(), state)
+            service = Service(app, config, tasks, copy_context(), state, on_asyncio.is_running())
             helpers.start_soon(sweep_forever, service)
             async with anyio.create_task_group() as accepting:
                 for listening in listeners.sockets:

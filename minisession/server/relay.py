@@ -1,21 +1,23 @@
 """What happens on a connection, and in whose task: the relay.
 
-One task waits for a request and runs the app on it. As soon as the response is over, a *new task*
-takes the connection on, started in the context of the server's start. So context variables, and
-whatever else is kept per task, never pass from one request to the next; a background task of the
-app delays nobody; an idle connection is one task. (Road not taken: a task group around each
-request. It costs more, and turns a client's reset into an exception group.)
+One task answers the requests of a connection, one after the other, each in a context of its own.
+An app that goes on after its response (a background task, say) keeps the task that it is in, and
+the connection gets a new one: so nobody waits for that app, and an idle connection is one task.
+(Roads not taken: a task per request, which costs a tenth of a small request; a task group around
+each request, which costs more, and turns a client's reset into an exception group.)
 
-    turn ──── a request ───> Exchange ─── response over ──┬── persists ──> turn
-      └── none ──> close         └── app runs on           └── does not ──> end ──> close
+    a request ──> Exchange ──> response over ──> it persists ──> a request ──> ...
+      └── none ──> close          │                └── it does not ──> end ──> close
+                                  └── the app goes on: the same in a new task
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from functools import partial
 from time import monotonic
+
+import anyio
+import anyio.lowlevel
 
 from .connection import Connection
 from .cycle import MAX_DISCARD, Cycle, error_response
@@ -28,111 +30,121 @@ from .service import Service, access_logger, logger
 LINGER = 2.0
 
 
-async def turn(service: Service, connection: Connection) -> None:
-    """Wait for one request and answer it; close the connection if none comes."""
-    try:
-        with _owning(service, connection):
-            request = await _next_request(service, connection)
-    except RequestRefused as refusal:
-        await _refuse(service, connection, refusal)
-        return
-    if request is None:
-        service.release(connection)
-        return
-    await Exchange(service, connection, request, partial(_pass_on, service, connection)).run()
+class Relay:
+    """One task's hold on a connection. Mutable: `_owns`, which ends when the next task takes over.
 
-
-@contextlib.contextmanager
-def _owning(service: Service, connection: Connection) -> Iterator[None]:
-    """Close the connection if its owner is cancelled."""
-    try:
-        yield
-    except RequestRefused:
-        raise
-    except BaseException:
-        service.release(connection)
-        raise
-
-
-async def _next_request(service: Service, connection: Connection) -> Request | None:
-    """Return the next request, None if the client has none.
-
-    The time for a head is counted from its first byte, and is absolute.
+    Whoever owns a connection closes it, also when it is cancelled.
     """
-    config, reader = service.config, connection.reader
-    connection.is_idle = not reader.buffered
-    timeout = config.keep_alive_timeout if connection.is_idle else config.head_timeout
-    deadline = monotonic() + timeout
-    while (request := reader.next_request()) is None:
-        if reader.is_at_eof:
-            return None
-        if connection.is_idle and service.is_stopping:
-            return None
-        await connection.wait_readable(deadline)
-        connection.read_nowait()
-        if connection.is_idle and reader.buffered:
-            connection.is_idle = False
-            deadline = monotonic() + config.head_timeout
-    connection.is_idle = False
-    return request
 
+    __slots__ = ("_connection", "_owns", "_service")
 
-async def _refuse(service: Service, connection: Connection, refusal: RequestRefused) -> None:
-    """Answer what is no request; a client that sent nothing at all is not answered."""
-    if not connection.is_idle:
-        logger.info("refused with %d: %s", refusal.status, refusal)
-        with _owning(service, connection), contextlib.suppress(ClientDisconnected):
-            await connection.write(error_response(refusal.status, service.date()))
-    await _end(service, connection)
+    def __init__(self, service: Service, connection: Connection) -> None:
+        self._service = service
+        self._connection = connection
+        self._owns = True
 
+    async def run(self, finished: Cycle | None = None) -> None:
+        """Answer requests until the connection ends or another task has taken over.
 
-def _pass_on(service: Service, connection: Connection, cycle: Cycle) -> None:
-    """Give the connection to its next task; the response of `cycle` is over and written."""
-    if service.config.access_log:
-        _log_access(connection, cycle)
-    if cycle.is_cut_off:
-        connection.reset()
-    if connection.is_gone:
-        service.release(connection)
-    else:
-        service.spawn(_go_on if cycle.keeps_alive else _end, service, connection)
+        Args:
+            finished: what an earlier task has answered last.
+        """
+        try:
+            await self._answer_requests(finished)
+        except RequestRefused as refusal:
+            await self._refuse(refusal)
+        except anyio.get_cancelled_exc_class():
+            if self._service.is_cancelled:
+                raise
+            logger.error("a connection was lost: an app cancelled a task that was not its own")
+            await self._service.recover()
+        finally:
+            if self._owns:
+                self._service.release(self._connection)
 
+    async def _answer_requests(self, finished: Cycle | None) -> None:
+        while finished is None or await self._make_ready_after(finished):
+            request = await self._next_request()
+            if request is None:
+                return
+            exchange = Exchange(self._service, self._connection, request, self._hand_over)
+            await exchange.run()
+            if not self._owns:
+                return
+            finished = exchange.cycle
 
-async def _go_on(service: Service, connection: Connection) -> None:
-    """Drop what the app did not read of its request, then take the next turn."""
-    with _owning(service, connection):
-        is_reusable = await _drop_body(service, connection)
-    if not is_reusable:
-        await _end(service, connection)
-        return
-    connection.reader.start_next()
-    await turn(service, connection)
+    def _hand_over(self, finished: Cycle) -> None:
+        """Give the connection to a new task, because the app keeps this one."""
+        self._owns = False
+        self._service.spawn(Relay(self._service, self._connection).run, finished)
 
+    async def _next_request(self) -> Request | None:
+        """Return the next request, None if the client has none.
 
-async def _drop_body(service: Service, connection: Connection) -> bool:
-    """Read to the end of the request; return whether it came to a good end soon enough."""
-    reader, dropped = connection.reader, 0
-    try:
-        while not reader.is_body_complete and dropped <= MAX_DISCARD:
-            part = reader.next_part()
-            if part is not None:
-                dropped += len(part.data)
-                continue
-            await connection.wait_readable(monotonic() + service.config.body_timeout)
+        The time for a head is counted from its first byte, and is absolute.
+        """
+        service, connection, reader = self._service, self._connection, self._connection.reader
+        connection.is_idle = not reader.buffered
+        if not connection.is_idle and (request := reader.next_request()) is not None:
+            await anyio.lowlevel.checkpoint()  # who sends many at once takes turns with others
+            return request
+        config = service.config
+        timeout = config.keep_alive_timeout if connection.is_idle else config.head_timeout
+        deadline = monotonic() + timeout
+        request = None
+        while request is None:
+            if reader.is_at_eof or (connection.is_idle and not service.wants_idle):
+                return None
+            await connection.wait_readable(deadline)
             connection.read_nowait()
-    except RequestRefused:
+            if connection.is_idle and reader.buffered:
+                connection.is_idle = False
+                deadline = monotonic() + config.head_timeout
+            request = reader.next_request()
+        return request
+
+    async def _refuse(self, refusal: RequestRefused) -> None:
+        """Answer what is no request; a client that sent nothing at all is not answered."""
+        connection = self._connection
+        if not connection.is_idle:
+            logger.info("refused with %d: %s", refusal.status, refusal)
+            with contextlib.suppress(ClientDisconnected):
+                await connection.write(error_response(refusal.status, self._service.date()))
+        await self._end()
+
+    async def _make_ready_after(self, finished: Cycle) -> bool:
+        """Return whether another request can follow; else see to it that the response arrives."""
+        if self._service.config.access_log:
+            _log_access(self._connection, finished)
+        if finished.is_cut_off:
+            self._connection.reset()
+        if self._connection.is_gone:
+            return False
+        if finished.keeps_alive and await self._drop_body():
+            return True
+        await self._end()
         return False
-    return reader.is_body_complete
 
+    async def _drop_body(self) -> bool:
+        """Read to the end of the request; return whether it came to a good end soon enough."""
+        connection, reader, dropped = self._connection, self._connection.reader, 0
+        try:
+            while not reader.is_body_complete and dropped <= MAX_DISCARD:
+                part = reader.next_part()
+                if part is not None:
+                    dropped += len(part.data)
+                    continue
+                await connection.wait_readable(monotonic() + self._service.config.body_timeout)
+                connection.read_nowait()
+        except RequestRefused:
+            return False
+        return reader.is_body_complete
 
-async def _end(service: Service, connection: Connection) -> None:
-    """Close the connection so that the last response arrives."""
-    try:
+    async def _end(self) -> None:
+        """Send what there is, and wait for the client to have read it."""
         with contextlib.suppress(ClientDisconnected):
-            await connection.flush()
-        await connection.linger(LINGER)
-    finally:
-        service.release(connection)
+            await self._connection.flush()
+        await self._connection.linger(LINGER)
 
 
 def _log_access(connection: Connection, cycle: Cycle) -> None:

@@ -1,13 +1,13 @@
 """From bytes to requests: the receiving half of one connection, without I/O.
 
-Owns the bytes that were received and not yet understood, and the h11 connection that both halves
-share (h11 keeps the state machine of RFC 9112: whose turn it is, whether the connection persists).
-Every byte passes our strict checks (`head.py`, `chunked.py`) before h11 sees it. It refuses to
-know about ASGI, sockets and time.
+Owns the bytes that were received and not yet understood, and what is known of the current body.
+h11 parses the heads, after our strict checks (`head.py`); bodies are cut out here, with
+`chunked.py`. It refuses to know about ASGI, sockets and time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, cast
 
 import h11
@@ -18,7 +18,7 @@ from .errors import RequestRefused
 from .head import check_framing, check_host, check_lines, find_head_end
 from .target import Target, parse_target
 
-# h11 gets complete heads and canonical body bytes only, so its own limit has nothing to limit.
+# h11 gets complete heads only, so its own limit has nothing to limit.
 _NO_LIMIT = 1 << 62
 
 # RFC 9112 section 2.2: at least one empty line before a request line SHOULD be ignored.
@@ -32,6 +32,10 @@ class Request(NamedTuple):
     target: Target
     http_version: str
     headers: list[tuple[bytes, bytes]]
+    persists: bool = True
+    """Whether the client wants the connection to go on (RFC 9112 section 9.3)."""
+    expects_continue: bool = False
+    """Whether it waits for a 100 before it sends its body (RFC 9110 section 10.1.1)."""
 
 
 class BodyPart(NamedTuple):
@@ -41,16 +45,37 @@ class BodyPart(NamedTuple):
     more: bool
 
 
+# Bytes of a chunked body's framing only, or none at all.
+_NOTHING_YET = BodyPart(b"", more=True)
+
+# The fields that mean something to a server. RFC 9110 section 5.2: several are joined by commas.
+_NOTED = frozenset([b"connection", b"content-length", b"expect", b"host", b"transfer-encoding"])
+
+
 class RequestReader:
     """Cuts one connection's bytes into requests.
 
     Mutable: `_buffer` (received, not understood), `_seen` (the length of its prefix that is known
-    not to hold the end of a head), what the current body still owes us, and `is_at_eof`.
+    not to hold the end of a head), what the current body still owes us, `is_body_complete` (the
+    current request has been received wholly, or there is none yet) and `is_at_eof`.
     """
 
+    __slots__ = (
+        "_body_left",
+        "_body_size",
+        "_buffer",
+        "_chunks",
+        "_config",
+        "_empty_lines",
+        "_scheme",
+        "_seen",
+        "is_at_eof",
+        "is_body_complete",
+    )
+
     def __init__(self, config: ServerConfig, scheme: str) -> None:
-        self.http = h11.Connection(h11.SERVER, max_incomplete_event_size=_NO_LIMIT)
         self.is_at_eof = False
+        self.is_body_complete = True
         self._config = config
         self._scheme = scheme
         self._buffer = bytearray()
@@ -61,7 +86,8 @@ class RequestReader:
         self._body_size = 0
 
     def __repr__(self) -> str:
-        return f"<RequestReader {self.http.states}, {len(self._buffer)} bytes buffered>"
+        awaited = "request" if self.is_body_complete else "body"
+        return f"<RequestReader in a {awaited}, {len(self._buffer)} bytes buffered>"
 
     @property
     def buffered(self) -> int:
@@ -69,14 +95,9 @@ class RequestReader:
         return len(self._buffer)
 
     @property
-    def body_left(self) -> int | None:
-        """Bytes of the current body that h11 has not seen; None if nobody can know."""
-        return self._body_left if self._chunks is None else None
-
-    @property
-    def is_body_complete(self) -> bool:
-        """Whether the current request has been received wholly."""
-        return self.http.their_state not in (h11.SEND_BODY, h11.ERROR)
+    def body_left(self) -> int:
+        """Bytes of the current body still to be read; 0 as well if nobody can know."""
+        return self._body_left
 
     def feed(self, data: bytes) -> None:
         """Add what was received; no bytes mean that the client will send no more."""
@@ -100,10 +121,32 @@ class RequestReader:
             return None
         check_lines(head)
         check_framing(head)
-        self.http.receive_data(head)
-        event = cast(h11.Request, self._next_event())  # a complete head is that or an error
-        self._expect_body(event)
-        return self._check_request(event)
+        event = _parse(head)
+        if not event.http_version.startswith(b"1."):
+            raise RequestRefused(505, "HTTP version other than 1.x")
+        target = parse_target(event.method, event.target, self._scheme)
+        headers = [(name.lower(), value) for name, value in event.headers.raw_items()]
+        noted: dict[bytes, bytes] = {}
+        for name, value in headers:
+            if name in _NOTED:
+                noted[name] = noted[name] + b"," + value if name in noted else value
+        if b"host" in noted:
+            check_host(noted[b"host"])
+        if target.authority is not None:  # RFC 9112 section 3.2.2: it replaces the Host field
+            headers = [(n, target.authority if n == b"host" else v) for n, v in headers]
+        self._expect_body(noted)
+        is_old = event.http_version == b"1.0"
+        persists = not (is_old or _has_option(noted, b"connection", b"close"))
+        expects_continue = not is_old and _has_option(noted, b"expect", b"100-continue")
+        version = "1.0" if is_old else "1.1"
+        return Request(event.method, target, version, headers, persists, expects_continue)
+
+    def _expect_body(self, noted: Mapping[bytes, bytes]) -> None:
+        self._chunks = ChunkedDecoder() if b"transfer-encoding" in noted else None
+        self._body_left = int(noted.get(b"content-length", 0))
+        self._body_size = 0
+        self._limit_body(self._body_left)
+        self.is_body_complete = self._chunks is None and not self._body_left
 
     def _maybe_head(self) -> bytes | None:
         while self._buffer.startswith(b"\r\n"):
@@ -119,35 +162,19 @@ class RequestReader:
         if not end:
             self._seen = len(self._buffer)
             return None
-        head = bytes(self._buffer[:end])
-        del self._buffer[:end]
+        head = self._take(end)
         self._seen = self._empty_lines = 0
         return head
 
-    def _check_request(self, event: h11.Request) -> Request:
-        if not event.http_version.startswith(b"1."):
-            raise RequestRefused(505, "HTTP version other than 1.x")
-        target = parse_target(event.method, event.target, self._scheme)
-        headers = list(event.headers)
-        for position, (name, value) in enumerate(headers):
-            if name != b"host":
-                continue
-            check_host(value)
-            if target.authority is not None:
-                # RFC 9112 section 3.2.2: the Host field is ignored and replaced.
-                headers[position] = (name, target.authority)
-        version = "1.0" if event.http_version == b"1.0" else "1.1"
-        return Request(event.method, target, version, headers)
-
-    def _expect_body(self, event: h11.Request) -> None:
-        self._chunks = None
-        self._body_left = self._body_size = 0
-        for name, value in event.headers:
-            if name == b"transfer-encoding":
-                self._chunks = ChunkedDecoder()
-            elif name == b"content-length":
-                self._body_left = int(value)
-                self._limit_body(self._body_left)
+    def _take(self, size: int) -> bytes:
+        """Remove up to so many bytes from the front of the buffer."""
+        if size >= len(self._buffer):
+            taken = bytes(self._buffer)
+            self._buffer.clear()
+        else:
+            taken = bytes(self._buffer[:size])
+            del self._buffer[:size]
+        return taken
 
     def _limit_body(self, size: int) -> None:
         if size > self._config.max_body:
@@ -161,41 +188,41 @@ class RequestReader:
         Raises:
             RequestRefused: 400 for a malformed or incomplete body, 413 for one that is too long.
         """
-        if self._buffer and (data := self._take_body()):
-            self.http.receive_data(data)
-        parts: list[bytes] = []
-        while isinstance(event := self._next_event(), h11.Data):
-            parts.append(bytes(event.data))
-        if isinstance(event, h11.EndOfMessage):
-            return BodyPart(b"".join(parts), more=False)
-        if parts:
-            return BodyPart(b"".join(parts), more=True)
+        if self.is_body_complete:
+            return BodyPart(b"", more=False)
+        part = self._take_body() if self._buffer else _NOTHING_YET
+        if part.data or not part.more:
+            self.is_body_complete = not part.more
+            return part
         if self.is_at_eof:
             raise RequestRefused(400, "connection closed in the middle of a body")
         return None
 
-    def _take_body(self) -> bytes:
+    def _take_body(self) -> BodyPart:
         if self._chunks is not None:
             return self._take_chunks(self._chunks)
-        data = bytes(self._buffer[: self._body_left])
-        del self._buffer[: len(data)]
+        data = self._take(self._body_left)
         self._body_left -= len(data)
-        return data
+        return BodyPart(data, more=self._body_left > 0)
 
-    def _take_chunks(self, chunks: ChunkedDecoder) -> bytes:
+    def _take_chunks(self, chunks: ChunkedDecoder) -> BodyPart:
         data = chunks.decode(self._buffer)
         self._body_size += len(data)
         self._limit_body(self._body_size + chunks.left_in_chunk)
-        canonical = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-        return canonical + b"0\r\n\r\n" if chunks.is_complete else canonical
+        return BodyPart(data, more=not chunks.is_complete)
 
-    def start_next(self) -> None:
-        """Get ready for the next request; both request and response must be complete."""
-        self.http.start_next_cycle()
 
-    def _next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        try:
-            return self.http.next_event()
-        except h11.RemoteProtocolError:
-            # h11's message quotes the line, which may be a cookie.
-            raise RequestRefused(400, "invalid request line, header field or body") from None
+def _parse(head: bytes) -> h11.Request:
+    # A connection of h11 goes on to the next request only if it has written the response, too.
+    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=_NO_LIMIT)
+    parser.receive_data(head)
+    try:
+        return cast(h11.Request, parser.next_event())  # a complete head is that or an error
+    except h11.RemoteProtocolError:
+        # h11's message quotes the line, which may be a cookie.
+        raise RequestRefused(400, "invalid request line, header field or body") from None
+
+
+def _has_option(fields: Mapping[bytes, bytes], name: bytes, option: bytes) -> bool:
+    value = fields.get(name)
+    return value is not None and option in (each.strip() for each in value.lower().split(b","))

@@ -33,14 +33,17 @@ def http_scope(
     `path` includes `root_path`, as the ASGI spec says since 2023.
     """
     target = request.target
+    path, raw_path = target.path, target.raw_path
+    if root_path:
+        path, raw_path = root_path + path, root_path.encode("utf-8") + raw_path
     return {
         "type": "http",
         "asgi": {"version": ASGI_VERSION, "spec_version": HTTP_SPEC_VERSION},
         "http_version": request.http_version,
         "method": request.method.decode("ascii"),
         "scheme": scheme,
-        "path": root_path + target.path,
-        "raw_path": root_path.encode("utf-8") + target.raw_path,
+        "path": path,
+        "raw_path": raw_path,
         "query_string": target.query,
         "root_path": root_path,
         "headers": request.headers,

@@ -21,6 +21,8 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 class Transport:
     """A connected, non-blocking stream socket; at most one task may wait in each direction."""
 
+    __slots__ = ("_socket",)
+
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
 
@@ -40,7 +42,7 @@ class Transport:
         """Wait until `receive_nowait` would return something."""
         await anyio.wait_readable(self._socket)
 
-    def send_nowait(self, data: memoryview) -> int:
+    def send_nowait(self, data: bytes | memoryview) -> int:
         """Hand bytes to the kernel; return how many it took, 0 if it is full.
 
         Raises:

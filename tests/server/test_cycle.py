@@ -10,6 +10,7 @@ from minisession.server.config import ServerConfig
 from minisession.server.cycle import TRANSITIONS, Cycle, Event, State, error_response
 from minisession.server.errors import AppProtocolError, ClientDisconnected, RequestRefused
 from minisession.server.requests import RequestReader
+from tests.server import draw_response
 from tests.server.kit import OK, OK_HEAD, get, request
 
 DATE = b"Mon, 01 Jan 2024 00:00:00 GMT"
@@ -69,6 +70,12 @@ def test_a_response_lives_as_the_table_says(state: State, event: Event) -> None:
     assert cycle.is_over is (cycle.state in (State.COMPLETE, State.REFUSED, State.BROKEN))
 
 
+def test_the_picture_in_the_documentation_is_drawn_from_the_table() -> None:
+    drawn = draw_response.FILE.read_text()
+
+    assert drawn == draw_response.draw(), "python -m tests.server.draw_response"
+
+
 def test_head_and_whole_body_are_one_write() -> None:
     cycle, _ = cycle_of(get())
 
@@ -93,7 +100,7 @@ def test_a_body_in_pieces_is_chunked_for_http_1_1() -> None:
     written = [cycle.send(body(b"part", True)), cycle.send(body(b"", True)), cycle.send(body())]
 
     assert written == [
-        b"HTTP/1.1 200 OK\r\ndate: now\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n",
+        b"HTTP/1.1 200 OK\r\ndate: now\r\ntransfer-encoding: chunked\r\n\r\n4\r\npart\r\n",
         b"",
         b"0\r\n\r\n",
     ]
@@ -106,7 +113,7 @@ def test_a_body_in_pieces_ends_with_the_connection_for_http_1_0() -> None:
 
     first = cycle.send(body(b"part", True))
 
-    assert first == b"HTTP/1.1 200 OK\r\ndate: now\r\nConnection: close\r\n\r\npart"
+    assert first == b"HTTP/1.1 200 OK\r\ndate: now\r\nconnection: close\r\n\r\npart"
     cycle.refuse(500)
     assert cycle.is_cut_off
 
@@ -235,7 +242,7 @@ def test_an_answer_instead_of_100_continue_is_the_last_one() -> None:
 def test_a_100_continue_is_sent_once() -> None:
     cycle, _ = cycle_of(request("POST", "/", "Content-Length: 1", "Expect: 100-continue"))
 
-    assert cycle.send_continue() == b"HTTP/1.1 100 \r\n\r\n"
+    assert cycle.send_continue() == b"HTTP/1.1 100 Continue\r\n\r\n"
     assert not cycle.wants_continue
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from contextvars import ContextVar
 from typing import Any
@@ -26,6 +27,10 @@ pytestmark = pytest.mark.anyio
 
 BIG = b"x" * 400_000
 user: ContextVar[str] = ContextVar("user")
+
+
+def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno > logging.INFO]
 
 
 @http_app
@@ -61,20 +66,42 @@ async def test_a_request_sees_the_context_in_which_the_server_was_started() -> N
         assert await client.read(2 * len(answer(b"root"))) == 2 * answer(b"root")
 
 
-async def test_each_request_is_a_task_of_its_own() -> None:
+async def test_a_connection_leaves_its_task_to_an_app_that_goes_on_after_its_response() -> None:
     tasks: list[int] = []
+    done = anyio.Event()
 
     @http_app
     async def app(scope: Any, receive: Any, send: Any) -> None:
         tasks.append(anyio.get_current_task().id)
         await reply(send, b"")
+        if scope["path"] == "/background":
+            await done.wait()
 
     async with client_of(app) as client:
-        for _ in range(2):
-            await client.send(get())
+        for path in ("/", "/background", "/"):
+            await client.send(get(path))
             await client.read(len(answer(b"")))
+        done.set()
 
-    assert len(set(tasks)) == 2
+    assert tasks[0] == tasks[1] != tasks[2]
+
+
+async def test_the_end_of_a_response_may_come_from_another_task_of_the_app() -> None:
+    done = anyio.Event()
+
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/next":
+            done.set()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(reply, send, scope["raw_path"])
+            await done.wait()
+
+    async with client_of(app) as client:
+        await client.send(get("/first") + get("/next"))
+
+        expected = answer(b"/first") + answer(b"/next")
+        assert await client.read(len(expected)) == expected
 
 
 async def test_an_exchange_shows_its_state() -> None:
@@ -147,7 +174,7 @@ async def test_100_continue_is_sent_only_when_the_app_asks_for_the_body() -> Non
 
     async with client_of(app) as client:
         await client.send(request("POST", "/", *headers))
-        assert await client.read_until(b"\r\n\r\n") == b"HTTP/1.1 100 \r\n\r\n"
+        assert await client.read_until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         await client.send(b"hi")
         assert await client.read(len(answer(b"hi"))) == answer(b"hi")
 
@@ -318,6 +345,108 @@ async def test_a_cancellation_that_nobody_asked_for_stays_in_its_request(
             assert await client.read(len(answer(b"ok"))) == answer(b"ok")
 
 
+@pytest.mark.parametrize("swallows", [True, False])
+async def test_an_app_that_cancels_its_own_task_harms_nobody(
+    swallows: bool, anyio_backend_name: str
+) -> None:
+    if anyio_backend_name == "trio":
+        pytest.skip("trio has no way to cancel a task")
+
+    import asyncio
+
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        found = task.cancelling()
+        await reply(send, b"%d" % found)
+        task.cancel()
+        if swallows:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+
+    async with client_of(app) as client:
+        for _ in range(3):
+            await client.send(get())
+            assert await client.read(len(answer(b"0"))) == answer(b"0")
+
+
+async def test_a_cancellation_that_comes_too_late_costs_only_its_connection(
+    anyio_backend_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    if anyio_backend_name == "trio":
+        pytest.skip("trio has no way to cancel a task")
+
+    import asyncio
+
+    tasks: list[Any] = []
+
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        tasks.append(asyncio.current_task())
+        await reply(send, b"ok")
+
+    async with serving(app) as address:
+        async with await connect(address) as client:
+            await client.send(get())
+            await client.read(len(answer(b"ok")))
+            await anyio.wait_all_tasks_blocked()
+
+            tasks[0].cancel()
+
+            assert await client.read_all() == b""
+        async with await connect(address) as client:
+            await client.send(get())
+            assert await client.read(len(answer(b"ok"))) == answer(b"ok")
+
+    assert "an app cancelled a task that was not its own" in caplog.text
+
+
+async def test_a_client_that_sends_many_requests_at_once_takes_turns_with_others() -> None:
+    served: list[str] = []
+
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        served.append(scope["path"])
+        await reply(send, b"")
+
+    async with (
+        serving(app) as address,
+        await connect(address) as greedy,
+        await connect(address) as modest,
+    ):
+        await greedy.send(get("/many") * 1000)
+        await modest.send(get("/one"))
+        with anyio.fail_after(5):
+            await modest.read(len(answer(b"")))
+            await greedy.read(1000 * len(answer(b"")))
+
+    assert served.index("/one") < 900
+
+
+async def test_an_app_that_only_sends_takes_turns_with_others() -> None:
+    has_heard = anyio.Event()
+
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/enough":
+            has_heard.set()
+            await reply(send, b"")
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while not has_heard.is_set():
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with serving(app) as address, await connect(address) as endless:
+        await endless.send(get("/endless"))
+        await endless.read(10_000)
+        async with await connect(address) as other:
+            await other.send(get("/enough"))
+            with anyio.fail_after(5):
+                await other.read(len(answer(b"")))
+
+
 class Waiter:
     """An app that records what `receive` says after the body, and whether it ran to its end."""
 
@@ -407,7 +536,7 @@ async def test_an_app_that_lets_the_disconnect_pass_is_not_an_error(
         with anyio.fail_after(5):
             await finished.wait()
 
-    assert caplog.text == ""
+    assert complaints(caplog) == []
 
 
 async def test_a_receive_that_waits_ends_with_the_response() -> None:
@@ -472,7 +601,7 @@ async def test_a_slow_reader_stops_the_app_and_is_cut_off(
         await finished.wait()
 
         assert sent < 100 * len(BIG)
-    assert caplog.text == ""
+    assert complaints(caplog) == []
 
 
 async def test_the_rest_of_a_send_that_was_cancelled_goes_out_first() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from contextvars import copy_context
 from typing import Any
 
 import anyio
@@ -13,6 +14,7 @@ from minisession.server import listener
 from minisession.server.config import ServerConfig
 from minisession.server.connection import Connection
 from minisession.server.errors import ClientDisconnected
+from minisession.server.service import Service
 from minisession.server.transport import Transport
 from tests.server.kit import (
     answer,
@@ -164,6 +166,11 @@ async def test_a_server_that_cannot_accept_tries_again(
     assert ("cannot accept connections now" in caplog.text) is (error == errno.EMFILE)
 
 
+def idle_service() -> Service:
+    tasks: Any = None  # nothing is accepted
+    return Service(echo, ServerConfig(), tasks, copy_context(), {})
+
+
 async def test_an_unknown_error_of_a_listener_ends_the_server() -> None:
     with socket.create_server(("127.0.0.1", 0)) as real:
         broken: Any = Exhausted(real, errno.EPERM)
@@ -171,7 +178,7 @@ async def test_an_unknown_error_of_a_listener_ends_the_server() -> None:
             socket.create_connection(real.getsockname()),
             pytest.raises(OSError, match="cannot accept"),
         ):
-            await listener.accept_forever(Any, broken)  # type: ignore[arg-type]
+            await listener.accept_forever(idle_service(), broken)
 
 
 async def test_a_socket_that_is_of_no_use_is_closed() -> None:
@@ -223,3 +230,46 @@ async def test_a_connection_shows_its_state_and_reports_a_client_that_is_gone() 
 
     assert "gone" in repr(connection)
     connection.reset()
+
+
+async def test_a_full_server_closes_what_is_idle_to_let_others_in() -> None:
+    with anyio.fail_after(5):
+        async with (
+            serving(echo, max_connections=2) as address,
+            await connect(address) as oldest,
+            await connect(address) as idle,
+        ):
+            for client in (oldest, idle):
+                await client.send(get("/x"))
+                await client.read(len(answer(b"/x ")))
+
+            async with await connect(address) as newest:
+                await newest.send(get("/new"))
+                assert await newest.read(len(answer(b"/new "))) == answer(b"/new ")
+
+            assert await oldest.read_all() == b""
+            await idle.send(get("/still"))
+            assert await idle.read(len(answer(b"/still "))) == answer(b"/still ")
+
+
+async def test_who_finds_a_server_full_of_requests_waits_for_one_of_them_to_end() -> None:
+    entered, leave = anyio.Event(), anyio.Event()
+
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/slow":
+            entered.set()
+            await leave.wait()
+        await reply(send, scope["raw_path"])
+
+    with anyio.fail_after(5):
+        async with serving(app, max_connections=1) as address, await connect(address) as busy:
+            await busy.send(get("/slow"))
+            await entered.wait()
+            async with await connect(address) as waiting:
+                await waiting.send(get("/waited"))
+                await anyio.wait_all_tasks_blocked()
+                leave.set()
+
+                assert await busy.read_all() == answer(b"/slow")
+                assert await waiting.read(len(answer(b"/waited"))) == answer(b"/waited")
