@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
-from typing import Self, cast
+from typing import Any, Self, TypeVar, cast
 
 import anyio
 import anyio.to_thread
 
 from minisession.abc import Change, Outcome, Record, Summary
-from minisession.errors import ConfigError, StoreError
+from minisession.errors import ConfigError, StoreError, StoreUnavailable
 
 from ._sqlite import reader
 from ._sqlite.database import Database
 from ._writer import Purge
 
 __all__ = ["SQLiteStore"]
+
+T = TypeVar("T")
 
 
 class SQLiteStore:
@@ -63,7 +65,7 @@ class SQLiteStore:
     async def __aenter__(self) -> Self:
         self._database.use()
         try:
-            await anyio.to_thread.run_sync(self._database.reader.open)
+            await self._in_thread(self._database.reader.open)
         except BaseException:
             self._database.close_soon()  # the thread opens it, even if nobody waits for that
             raise
@@ -77,7 +79,9 @@ class SQLiteStore:
     ) -> None:
         try:
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(self._database.close)
+                await self._in_thread(self._database.close)
+        except StoreUnavailable:
+            self._database.close()
         except BaseException:
             self._database.close_soon()  # asyncio's own cancellation passes the shield
             raise
@@ -112,19 +116,17 @@ class SQLiteStore:
     async def scan(self, now: float, *, after: str = "", limit: int = 1000) -> list[Summary]:
         """Return living sessions with handles greater than `after`, ordered by handle."""
         self._database.use()
-        return await anyio.to_thread.run_sync(reader.scan, self._database.path, now, after, limit)
+        return await self._in_thread(reader.scan, self._database.path, now, after, limit)
 
     async def of_principal(self, principal: str, now: float) -> list[Summary]:
         """Return the living sessions that belong to `principal`, oldest first."""
         self._database.use()
-        return await anyio.to_thread.run_sync(
-            reader.of_principal, self._database.path, principal, now
-        )
+        return await self._in_thread(reader.of_principal, self._database.path, principal, now)
 
     async def alive(self, handles: Collection[str], now: float) -> set[str]:
         """Return those of `handles` whose sessions live."""
         self._database.use()
-        return await anyio.to_thread.run_sync(reader.alive, self._database.path, handles, now)
+        return await self._in_thread(reader.alive, self._database.path, handles, now)
 
     async def purge(self, now: float, limit: int) -> int:
         """Remove at most `limit` expired sessions, and as many tombstones without a purpose."""
@@ -133,3 +135,14 @@ class SQLiteStore:
         if isinstance(answer, StoreError):
             raise answer
         return cast("int", answer)
+
+    async def _in_thread(self, function: Callable[..., T], *args: Any) -> T:
+        """Call a function that may wait for the disk.
+
+        Raises:
+            StoreUnavailable: the function does, or the system has no thread left.
+        """
+        try:
+            return await anyio.to_thread.run_sync(function, *args)
+        except RuntimeError as error:
+            raise StoreUnavailable(f"session database {self._database.path}: {error}") from error

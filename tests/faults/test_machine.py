@@ -238,12 +238,8 @@ def test_without_file_descriptors_there_are_503s_and_then_all_is_well(
         assert lines[1:] == ["put 503 -", "read 503 -", "put 200 2"]
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-@pytest.mark.parametrize("spared", [0, 1, 2], ids=["no thread", "one thread", "two threads"])
-def test_without_threads_nothing_is_stored_twice_and_nothing_denied_that_was_stored(
-    spared: int, tmp_path: Path, anyio_backend: str
-) -> None:
-    script = f"""
+# From now on the system has no thread left, but for the first few that are spared.
+THREADS_END = """
         start = threading.Thread.start
         left = {spared}
 
@@ -256,7 +252,17 @@ def test_without_threads_nothing_is_stored_twice_and_nothing_denied_that_was_sto
                 start(thread)
             finally:
                 threading.stack_size(0)
+"""
 
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("spared", [0, 1, 2], ids=["no thread", "one thread", "two threads"])
+def test_without_threads_nothing_is_stored_twice_and_nothing_denied_that_was_stored(
+    spared: int, tmp_path: Path, anyio_backend: str
+) -> None:
+    script = (
+        THREADS_END.format(spared=spared)
+        + """
         async def main():
             await see("put")
             await app.manager.store.__aexit__(None, None, None)
@@ -271,6 +277,7 @@ def test_without_threads_nothing_is_stored_twice_and_nothing_denied_that_was_sto
 
         anyio.run(main, backend=backend)
     """
+    )
 
     lines = printed(script, tmp_path, anyio_backend)
 
@@ -279,3 +286,48 @@ def test_without_threads_nothing_is_stored_twice_and_nothing_denied_that_was_sto
         assert lines[1:] == ["put 503 -", "read 200 1", "read 200 1", "put 200 2", "put 200 3"]
     else:
         assert lines[1:] == ["put 200 2", "read 200 2", "read 200 2", "put 200 3", "put 200 4"]
+
+
+def test_without_threads_a_store_opens_and_lists_nothing_and_says_so_and_still_closes(
+    tmp_path: Path, anyio_backend: str
+) -> None:
+    script = (
+        THREADS_END.format(spared=0)
+        + """
+        async def receive():
+            return {"type": "lifespan.startup"}
+
+        async def send(message):
+            print(message["type"], "thread" in message["message"])
+
+        async def lists():
+            store = SQLiteStore(path)
+            calls = (store.scan(0.0), store.of_principal("user:1", 0.0), store.alive(["h"], 0.0))
+            for call in calls:
+                try:
+                    await call
+                except StoreUnavailable as error:
+                    print("unavailable", "thread" in str(error))
+
+        async def main():
+            threading.Thread.start = start_few
+            await app({"type": "lifespan"}, receive, send)
+            await lists()
+            threading.Thread.start = start
+            await see("put")
+            threading.Thread.start = start_few
+            await app.manager.store.__aexit__(None, None, None)
+            print(sorted(one.name for one in folder.iterdir()))
+
+        anyio.run(main, backend=backend)
+    """
+    )
+
+    lines = printed(script, tmp_path, anyio_backend)
+
+    assert lines == [
+        "lifespan.startup.failed True",
+        *["unavailable True"] * 3,
+        "put 200 1 cookie",
+        "['sessions.db']",
+    ]

@@ -68,6 +68,9 @@ class Database:
             logger.error("%s: changes still wait for the disk after %s s", self.path, CLOSE_TIMEOUT)
 
     def close_soon(self) -> None:
-        """Do what `close` does in a thread that nobody waits for."""
+        """Do what `close` does in a thread that nobody waits for; here, if no thread is left."""
         name = f"closing of {self.path}"
-        threading.Thread(target=self.close, name=name, daemon=True).start()
+        try:
+            threading.Thread(target=self.close, name=name, daemon=True).start()
+        except RuntimeError:
+            self.close()
