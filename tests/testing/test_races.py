@@ -447,6 +447,34 @@ def test_another_backend_is_refused(backend: str) -> None:
         explore(lost_update, backend=f"{backend}3")
 
 
+@pytest.mark.parametrize(
+    "search",
+    [
+        lambda backend: explore(lost_update, backend=backend),
+        lambda backend: explore_all(lost_update, backend=backend),
+        lambda backend: replay(lost_update, "", backend=backend),
+    ],
+    ids=["explore", "explore_all", "replay"],
+)
+def test_a_search_inside_an_event_loop_is_refused(
+    backend: str, search: Callable[[str], object]
+) -> None:
+    async def inside() -> None:
+        search(backend)
+
+    with pytest.raises(RuntimeError, match="call them from a plain function, `def test_"):
+        anyio.run(inside, backend=backend)
+
+
+def test_a_scenario_that_was_called_already_is_refused(backend: str) -> None:
+    coroutine = steps_of(1, 1)()
+
+    with pytest.raises(TypeError, match="allowed is an async function without arguments"):
+        explore(coroutine, backend=backend)  # type: ignore[arg-type]  # that is the mistake
+
+    coroutine.close()
+
+
 def test_importing_the_kit_imports_neither_backend(backend: str) -> None:
     script = f"import minisession.testing, sys; print({backend!r} in sys.modules)"
 

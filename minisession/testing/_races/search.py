@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from importlib import import_module
 from types import ModuleType
 
+from minisession._loop import current_loop
+
 from .found import RaceFound, leaf
 from .run import Run, Scenario, current
 from .schedule import Schedule, counted, next_choices
@@ -107,6 +109,7 @@ class _Searching:
     """The runs of one search, with what they share: the backend, prepared, and its threads."""
 
     def __init__(self, scenario: Scenario, backend: str) -> None:
+        _refuse_misuse(scenario)
         self.name = getattr(scenario, "__name__", "scenario")
         self._scenario = scenario
         self._backend = backend
@@ -167,6 +170,23 @@ class _Searching:
         )
         error.__cause__ = problem
         return error
+
+
+def _refuse_misuse(scenario: Scenario) -> None:
+    """Refuse what would look like something that the scenario has done."""
+    if not callable(scenario):
+        raise TypeError(
+            f"scenario={scenario!r}: allowed is an async function without arguments, not called:"
+            ' explore(scenario, backend="asyncio")'
+        )
+    try:
+        current_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError(
+        "`explore`, `explore_all` and `replay` run event loops of their own, and one is running:"
+        " call them from a plain function, `def test_...` instead of `async def test_...`"
+    )
 
 
 def _shim(backend: str) -> ModuleType:
