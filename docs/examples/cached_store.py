@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
+
 from minisession.abc import Change, Outcome, Record
 from minisession.stores.memory import MemoryStore
 from minisession.testing import check_store
@@ -23,6 +25,7 @@ class CachedStore(MemoryStore):
         return self._cache[handle]
 
 
+@pytest.mark.anyio  # anyio's own plugin for pytest: on asyncio, and on trio
 async def test_it_keeps_the_contract() -> None:
     """Clause by clause."""
     await check_store(CachedStore)
