@@ -84,8 +84,12 @@ class Journal:
 
     @property
     def flushable(self) -> bool:
-        """Whether something may be handed over although no answer is at hand."""
-        return bool(self.segments) and self.segments[0].kind not in ISSUING
+        """Whether something may be handed over although no answer is at hand.
+
+        Asked without the lock: another thread may take the segments at any moment.
+        """
+        segments = self.segments
+        return bool(segments) and segments[0].kind not in ISSUING
 
     def names(self, key: str) -> bool:
         """Tell whether something is pending that puts or drops this key."""

@@ -106,6 +106,20 @@ def test_what_issues_an_id_waits_for_an_answer_and_all_after_it_too(
     assert not journal
 
 
+def test_what_is_flushable_can_be_asked_while_another_thread_takes_it(
+    journal: Journal, life: Life
+) -> None:
+    class TakenMeanwhile(list[Segment]):
+        def __bool__(self) -> bool:
+            journal.take(issuing=False)
+            return True
+
+    journal.append(Kind.WRITE, life)
+    journal.segments = TakenMeanwhile(journal.segments)
+
+    assert journal.flushable
+
+
 def test_the_last_segment_that_issues_an_id_is_the_one(journal: Journal, life: Life) -> None:
     journal.append(Kind.CREATE, life)
     rotation = journal.append(Kind.ROTATE, life)
