@@ -116,8 +116,9 @@ class SessionMiddleware:
 
         try:
             await self.manager.__aenter__()
-        except StoreError as error:
+        except Exception as error:
             # Raised here it would read as "this application has no lifespan", and be ignored.
+            log.exception("the session store cannot be opened")
             await receive()
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return

@@ -779,10 +779,13 @@ async def test_an_app_can_be_started_again() -> None:
     assert browser.id is not None
 
 
-async def test_a_store_that_cannot_be_opened_fails_the_startup_and_says_why() -> None:
+@pytest.mark.parametrize("error", [StoreUnavailable, OSError], ids=["the store", "a bug"])
+async def test_a_store_that_cannot_be_opened_fails_the_startup_and_says_why(
+    error: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
     class Closed(MemoryStore):
         async def __aenter__(self) -> Closed:
-            raise StoreUnavailable("sessions.db cannot be opened")
+            raise error("sessions.db cannot be opened")
 
     app = SessionMiddleware(routed(), Closed())
 
@@ -792,6 +795,7 @@ async def test_a_store_that_cannot_be_opened_fails_the_startup_and_says_why() ->
         "type": "lifespan.startup.failed",
         "message": "sessions.db cannot be opened",
     }
+    assert error.__name__ in caplog.text
 
 
 async def test_an_app_without_a_lifespan_is_left_to_say_so_itself() -> None:
