@@ -9,7 +9,6 @@ There is one run at a time in a process, because trio keeps its order of tasks i
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import Context, copy_context
@@ -106,7 +105,6 @@ class Run:
 
 
 _current: Run | None = None
-_taken = threading.Lock()
 
 
 @contextmanager
