@@ -198,17 +198,17 @@ class Committer:
     # --- the end of one session's exchange ------------------------------------------------------
 
     def let_go(self, ledger: Ledger) -> None:
-        """Close a ledger. What waits behind a commit in flight is handed over first, if possible.
+        """Close a ledger, after the end of a commit in flight and of what waits behind it.
 
         A commit is in flight here only if its wait was ended by a second native cancellation, so
         the task that wrote cannot wait any more; without `run` there is no other that could.
         """
-        waits = ledger.flight is not None and ledger.journal.flushable
-        if waits and self._tasks is not None and self._flusher.is_at_home():
-            self._tasks.start_soon(self._finish, ledger)
-            return
-        if waits:
-            log.error("%s: cancelled again and again, it lost its last writes", ledger)
+        if ledger.flight is not None:
+            if self._tasks is not None and self._flusher.is_at_home():
+                self._tasks.start_soon(self._finish, ledger)
+                return
+            if ledger.journal.flushable:
+                log.error("%s: cancelled again and again, it lost its last writes", ledger)
         ledger.close()
 
     async def _finish(self, ledger: Ledger) -> None:

@@ -279,6 +279,37 @@ async def test_what_has_been_damaged_meanwhile_leaves_the_doubt_and_ends_nothing
             assert f"{one.handle} outcome unknown>: what became of it" in caplog.text
 
 
+@pytest.mark.parametrize("fault", [Fault.TOO_BUSY, Fault.UNSURE_BEFORE])
+async def test_what_the_flusher_could_not_store_for_a_task_that_gave_up_is_stored_or_reported(
+    fault: Fault, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = RemoteStore()
+    async with SessionManager(store, SessionConfig(save_timeout=0.2)) as sessions:
+        id = await begun(sessions)
+
+        async def write() -> None:
+            async with sessions.open(id) as one:
+                one["n"] = 1
+                await anyio.sleep_forever()
+
+        commits = len(store.commits)
+        store.faults = [fault]
+        task = asyncio.ensure_future(write())
+        while len(store.commits) == commits:
+            await checkpoint()
+        while not task.done():
+            task.cancel()
+            await asyncio.sleep(0)
+    async with store:
+        record = await store.load(id.partition(".")[0], 0.0)
+
+    assert record is not None
+    is_reported = "could not be stored" in caplog.text
+    assert (record.items["n"] == b"1", is_reported) == (
+        (True, False) if fault is Fault.TOO_BUSY else (False, True)
+    )
+
+
 async def test_without_a_lifespan_a_lost_wait_leaves_a_doubt_that_a_refresh_clears() -> None:
     store = RemoteStore()
     manager = SessionManager(store, UNFLUSHED)
