@@ -7,15 +7,12 @@ one. A path is "/<who>/<page>/<n>": whose session it should be, the page, and a 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from minisession import session
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+from tests.asgi_client import Receive, Scope, Send, obey_lifespan
 
 
 @dataclass(frozen=True)
@@ -102,14 +99,11 @@ def after(state: State, page: str, n: int) -> State:
     return State(True, data)
 
 
-async def app(scope: Message, receive: Receive, send: Send) -> None:
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """Do what the page does; answer with what is in the session then, and the path again."""
     if scope["type"] == "lifespan":
-        while True:
-            message = await receive()
-            await send({"type": f"{message['type']}.complete"})
-            if message["type"] == "lifespan.shutdown":
-                return
+        await obey_lifespan(receive, send)
+        return
     _, page, n = scope["path"].strip("/").split("/")
     await PAGES[page](int(n))
     body = json.dumps(session.all()).encode()

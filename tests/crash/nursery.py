@@ -27,7 +27,8 @@ from typing import Any, Literal
 from minisession import SessionMiddleware
 from minisession.server import ServerConfig, run
 from minisession.stores._sqlite import checkpoints, connect
-from tests.crash.app import Message, Receive, Send, app
+from tests.asgi_client import Receive, Scope, Send
+from tests.crash.app import app
 from tests.crash.steps import Steps
 
 Backend = Literal["asyncio", "trio"]
@@ -128,7 +129,7 @@ def _mortal(served: Any, die: Die) -> Any:
         return served
     arm = _armer(die)
 
-    async def mortal(scope: Message, receive: Receive, send: Send) -> None:
+    async def mortal(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             arm(int(scope["query_string"] or 0))
         await served(scope, receive, send)

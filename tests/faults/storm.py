@@ -23,7 +23,7 @@ from minisession import (
     session,
 )
 from minisession.abc import Change, Outcome, Record, Store
-from tests.asgi_client import Answer, Browser, Receive, Scope, Send, ask, respond
+from tests.asgi_client import Answer, Browser, Receive, Scope, Send, ask, obey_lifespan, respond
 from tests.remote_store import Fault, RemoteStore
 
 KEYS = ("a", "b", "n", "user")
@@ -83,11 +83,8 @@ class Storm(RemoteStore):
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     """Do what the path says; answer what the session held before it, and after it."""
     if scope["type"] == "lifespan":
-        while True:
-            message = await receive()
-            await send({"type": f"{message['type']}.complete"})
-            if message["type"] == "lifespan.shutdown":
-                return
+        await obey_lifespan(receive, send)
+        return
     _, what, value = scope["path"].split("/")
     before = session.all()
     try:

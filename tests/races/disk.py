@@ -11,7 +11,6 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
 
@@ -19,8 +18,7 @@ from minisession.stores._sqlite.batches import SQLiteBatches
 from minisession.stores._sqlite.checkpoints import Checkpointer
 from minisession.stores.sqlite import SQLiteStore
 from tests.races.world import Scenario, World
-
-MEMORY = Path("/dev/shm")
+from tests.scratch import scratch_folder
 
 
 class _NoCheckpoints(Checkpointer):
@@ -89,9 +87,5 @@ class Disk:
 @contextmanager
 def disk() -> Iterator[Disk]:
     """Open a file for worlds, and remove it at the end."""
-    place = MEMORY if MEMORY.is_dir() else None
-    with (
-        TemporaryDirectory(dir=place) as folder,
-        closing(Disk(Path(folder, "sessions.db"))) as opened,
-    ):
+    with scratch_folder() as folder, closing(Disk(folder / "sessions.db")) as opened:
         yield opened
