@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,14 +15,16 @@ from minisession.abc import Store
 from minisession.stores.memory import MemoryStore
 from minisession.stores.sqlite import SQLiteStore
 from tests.effort import Tally, effort
+from tests.races.search import undisturbed
 from tests.remote_store import RemoteStore
+from tests.scratch import scratch_folder
 
 from .runs import Program, as_schedule, programs, schedules, verdict_of
 
 Connect = Callable[[], Store]
 Choices = tuple[list[int], int]
 
-HISTORIES = 300
+HISTORIES = effort(300, soak=6_000)
 SCHEDULES = 4  # of each program
 
 
@@ -39,32 +40,36 @@ def a_network() -> Connect:
 
 @pytest.fixture
 def disk() -> Iterator[Path]:
-    """A folder that needs no disk: the promise of syncs is tested elsewhere."""
-    memory = Path("/dev/shm")
-    with TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
-        yield Path(folder)
+    """A folder that needs no disk."""
+    with scratch_folder() as folder:
+        yield folder
 
 
 def search(
-    backend: str, a_store: Callable[[], Connect], histories: int, *, failing: bool = False
+    backend: str, a_store: Callable[[], Connect], tally: Tally, *, failing: bool = False
 ) -> None:
     """Look for a history that no order explains; each program runs in several schedules."""
+    tried = 0
 
     @given(program=programs(failing=failing), choices=schedules)
     @settings(
-        max_examples=histories // SCHEDULES,
+        max_examples=HISTORIES // SCHEDULES,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
         database=None,
     )
     def every_history_is_linearizable(program: Program, choices: Choices) -> None:
+        nonlocal tried
         first, seed = choices
         for turn in range(SCHEDULES):
+            tried += 1
             schedule = as_schedule(first, seed + turn)
             verdict = verdict_of(program, a_store(), backend=backend, schedule=schedule)
             assert verdict, str(verdict)
 
-    every_history_is_linearizable()
+    with undisturbed():
+        every_history_is_linearizable()
+    tally("histories", tried)
 
 
 @pytest.mark.slow
@@ -73,11 +78,7 @@ def search(
 def test_every_history_is_linearizable(
     backend: str, a_store: Callable[[], Connect], tally: Tally
 ) -> None:
-    histories = effort(HISTORIES, soak=20 * HISTORIES)
-
-    search(backend, a_store, histories)
-
-    tally("histories", histories)
+    search(backend, a_store, tally)
 
 
 @pytest.mark.slow
@@ -85,18 +86,10 @@ def test_every_history_is_linearizable(
 def test_every_history_on_one_sqlite_file_is_linearizable(
     backend: str, disk: Path, tally: Tally
 ) -> None:
-    histories = effort(HISTORIES, soak=20 * HISTORIES)
-
-    search(backend, lambda: lambda: SQLiteStore(disk / "sessions.db"), histories)
-
-    tally("histories", histories)
+    search(backend, lambda: lambda: SQLiteStore(disk / "sessions.db"), tally)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_every_history_on_a_network_that_fails_is_linearizable(backend: str, tally: Tally) -> None:
-    histories = effort(HISTORIES, soak=20 * HISTORIES)
-
-    search(backend, a_network, histories, failing=True)
-
-    tally("histories", histories)
+    search(backend, a_network, tally, failing=True)
