@@ -79,6 +79,9 @@ HOSTILE = [
     f"{HANDLE}.{SECRET}B",
     f"{HANDLE[:-1]}B.{SECRET}",  # its spare bits are not zero: another spelling of a handle
     f"{HANDLE[:-1]}%41.{SECRET}",
+    f"{HANDLE}%2E{SECRET}",
+    f"{HANDLE}\0.{SECRET}",
+    f"{HANDLE}.{SECRET}\x7f",
     f"{HANDLE[:-1]}é.{SECRET}",
     f"{HANDLE[:-1]}\uff21.{SECRET}",
     f"{HANDLE[:-1]}+.{SECRET}",
