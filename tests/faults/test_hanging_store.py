@@ -25,7 +25,7 @@ from tests.remote_store import RemoteStore
 pytestmark = pytest.mark.anyio
 
 SAVE_TIMEOUT = 0.2  # seconds
-LATE = 1.5  # seconds that a busy machine may take over what it is given
+LATE = 4  # seconds that a busy machine may take over what it is given; without a deadline: for ever
 
 
 @pytest.fixture(autouse=True)

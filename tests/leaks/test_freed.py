@@ -62,6 +62,7 @@ pytestmark = pytest.mark.anyio
 
 OURS = {Session, Ledger, Exchange, _HttpResponse, _WebSocket, View, Journal, Segment, Life, Flight}
 QUICK = SessionConfig(save_timeout=0.05)
+PATIENCE = 10  # seconds for tasks that have ended but for their last step; they need none
 
 
 class OurError(Exception):
@@ -104,7 +105,7 @@ async def left_by(use: Callable[[], Awaitable[object]]) -> Counter[str]:
     """What is left of a use of sessions, when the tasks that it started have had their turn."""
     before = living()
     await use()
-    with anyio.move_on_after(0.5):
+    with anyio.move_on_after(PATIENCE):
         while living() - before:  # noqa: ASYNC110  # no event tells that something was freed
             await anyio.sleep(0.001)
     return living() - before
