@@ -205,9 +205,8 @@ class Exchange:
         data = self.cycle.send(message)
         if not data:
             return
-        if connection.write_nowait(data):
-            self._sent += max(len(data), MESSAGE)
-        else:
+        self._sent += max(len(data), MESSAGE)
+        if not connection.write_nowait(data):
             self._sent = 0
             await connection.flush()
 

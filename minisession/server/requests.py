@@ -7,6 +7,7 @@ h11 parses the heads, after our strict checks (`head.py`); bodies are cut out he
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, cast
 
 import h11
@@ -47,7 +48,7 @@ class BodyPart(NamedTuple):
 # Bytes of a chunked body's framing only, or none at all.
 _NOTHING_YET = BodyPart(b"", more=True)
 
-# The fields that mean something to a server.
+# The fields that mean something to a server. RFC 9110 section 5.2: several are joined by commas.
 _NOTED = frozenset([b"connection", b"content-length", b"expect", b"host", b"transfer-encoding"])
 
 
@@ -124,34 +125,28 @@ class RequestReader:
         if not event.http_version.startswith(b"1."):
             raise RequestRefused(505, "HTTP version other than 1.x")
         target = parse_target(event.method, event.target, self._scheme)
-        version = "1.0" if event.http_version == b"1.0" else "1.1"
-        self._chunks = None
-        self._body_left = self._body_size = 0
-        persists, expects_continue = version == "1.1", False
-        headers: list[tuple[bytes, bytes]] = []
-        for raw_name, raw_value in event.headers.raw_items():
-            name, value = raw_name.lower(), raw_value
+        headers = [(name.lower(), value) for name, value in event.headers.raw_items()]
+        noted: dict[bytes, bytes] = {}
+        for name, value in headers:
             if name in _NOTED:
-                if name == b"host":
-                    check_host(value)
-                    # RFC 9112 section 3.2.2: beside an absolute target, Host is replaced.
-                    value = value if target.authority is None else target.authority
-                elif name == b"connection":
-                    persists = persists and b"close" not in _options(value)
-                elif name == b"expect":
-                    expects_continue = version == "1.1" and b"100-continue" in _options(value)
-                else:
-                    self._expect_body(name, value)
-            headers.append((name, value))
-        self.is_body_complete = self._chunks is None and not self._body_left
+                noted[name] = noted[name] + b"," + value if name in noted else value
+        if b"host" in noted:
+            check_host(noted[b"host"])
+        if target.authority is not None:  # RFC 9112 section 3.2.2: it replaces the Host field
+            headers = [(n, target.authority if n == b"host" else v) for n, v in headers]
+        self._expect_body(noted)
+        is_old = event.http_version == b"1.0"
+        persists = not (is_old or _has_option(noted, b"connection", b"close"))
+        expects_continue = not is_old and _has_option(noted, b"expect", b"100-continue")
+        version = "1.0" if is_old else "1.1"
         return Request(event.method, target, version, headers, persists, expects_continue)
 
-    def _expect_body(self, name: bytes, value: bytes) -> None:
-        if name == b"transfer-encoding":
-            self._chunks = ChunkedDecoder()
-        else:
-            self._body_left = int(value)
-            self._limit_body(self._body_left)
+    def _expect_body(self, noted: Mapping[bytes, bytes]) -> None:
+        self._chunks = ChunkedDecoder() if b"transfer-encoding" in noted else None
+        self._body_left = int(noted.get(b"content-length", 0))
+        self._body_size = 0
+        self._limit_body(self._body_left)
+        self.is_body_complete = self._chunks is None and not self._body_left
 
     def _maybe_head(self) -> bytes | None:
         while self._buffer.startswith(b"\r\n"):
@@ -228,5 +223,6 @@ def _parse(head: bytes) -> h11.Request:
         raise RequestRefused(400, "invalid request line, header field or body") from None
 
 
-def _options(value: bytes) -> list[bytes]:
-    return [option.strip(b" \t") for option in value.lower().split(b",")]
+def _has_option(fields: Mapping[bytes, bytes], name: bytes, option: bytes) -> bool:
+    value = fields.get(name)
+    return value is not None and option in (each.strip() for each in value.lower().split(b","))

@@ -1,4 +1,4 @@
-"""A connection that is cancelled at each of its suspension points: no response is cut in half.
+"""A connection that is struck at each of its suspension points: no response is cut in half.
 
 The relay runs on one end of a socket pair; the client has sent all its requests before, so that
 every run suspends alike.
@@ -24,7 +24,7 @@ from minisession.server.service import Service
 from minisession.server.transport import Transport
 from tests.effort import Tally
 from tests.server.kit import answer, get, http_app, read_body, reply, request
-from tests.tripwire import cancel_everywhere, cancel_natively_everywhere
+from tests.tripwire import EVERYWHERE, NATIVE, Blow, failed, sweep
 
 pytestmark = pytest.mark.anyio
 
@@ -91,29 +91,35 @@ class Case:
         with self.client:
             self.client.settimeout(5)
             received = read_all(self.client)
-        # What the app passes on of a native cancellation is its failure: a 500 of its own.
+        # An error, or a native cancellation, that the app passes on is its failure: a 500.
         received, failure, _ = received.partition(b"HTTP/1.1 500 ")
         assert self.may_fail or not failure
         assert received in [b"".join(ANSWERS[:n]) for n in range(len(ANSWERS) + 1)]
 
 
-async def test_a_cancelled_connection_is_closed_and_no_response_is_cut(tally: Tally) -> None:
+@pytest.mark.parametrize("blow", EVERYWHERE)
+async def test_a_connection_that_is_struck_is_closed_and_no_response_is_cut(
+    blow: Blow, tally: Tally
+) -> None:
     async with anyio.create_task_group() as tasks:
-        case = Case(tasks)
+        case = Case(tasks, may_fail=blow is failed)
 
-        points = await cancel_everywhere(case.prepare, case.check)
+        points = await sweep(blow, case.prepare, case.check)
 
     assert points > 10
     tally("cancellation points", points)
 
 
-async def test_so_it_is_after_a_native_cancellation(tally: Tally, anyio_backend: str) -> None:
+@pytest.mark.parametrize("blow", NATIVE)
+async def test_so_it_is_after_a_native_cancellation(
+    blow: Blow, tally: Tally, anyio_backend: str
+) -> None:
     if anyio_backend == "trio":
         pytest.skip("only asyncio has tasks that cancel each other")
     async with anyio.create_task_group() as tasks:
         case = Case(tasks, may_fail=True)
 
-        points = await cancel_natively_everywhere(case.prepare, case.check)
+        points = await sweep(blow, case.prepare, case.check)
 
     assert points > 10
     tally("cancellation points", points)
