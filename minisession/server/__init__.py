@@ -7,7 +7,9 @@
 From the bytes upwards; each file imports only those above it:
 
     errors      whose fault it is
+    forwarded   what proxies say, and who is believed
     config      ServerConfig
+    sockets     where the server can be reached
     head        strict checks of a request's head, before h11 sees it
     target      the request target taken apart
     chunked     the chunked coding, strictly
@@ -16,12 +18,14 @@ From the bytes upwards; each file imports only those above it:
     date        the Date header, once a second
     scope       the ASGI scope
     transport   a socket
+    tls         the same, encrypted
     connection  a socket with deadlines, a reader and what is left to write
     service     what all connections share
+    access_log  one record for each response
     exchange    runs the app on one request
     relay       what happens on a connection, and in whose task
     lifespan    the app's startup and shutdown
-    listener    binds, accepts, sees that deadlines are kept
+    listener    accepts, and sees that deadlines are kept
     main        serve, run
 """
 

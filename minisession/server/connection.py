@@ -17,8 +17,9 @@ import anyio
 
 from .config import ServerConfig
 from .errors import ClientDisconnected, RequestRefused
+from .forwarded import Client
 from .requests import RequestReader
-from .scope import Address
+from .sockets import Address
 from .transport import Transport
 
 _NOTHING = memoryview(b"")
@@ -44,21 +45,22 @@ class Connection:
         "is_gone",
         "is_idle",
         "reader",
+        "scheme",
         "server",
     )
-
-    scheme = "http"
 
     def __init__(
         self,
         config: ServerConfig,
         transport: Transport,
-        client: Address | None,
+        client: Client | None,
         server: Address | None,
+        scheme: str = "http",
     ) -> None:
         self.client = client
         self.server = server
-        self.reader = RequestReader(config, self.scheme)
+        self.scheme = scheme
+        self.reader = RequestReader(config, scheme)
         self.is_gone = False
         self.has_expired = False
         self.is_idle = False

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from .errors import RequestRefused
 
-Address = tuple[str, int]
+Client = tuple[str, int]  # address and port
 Headers = Iterable[tuple[bytes, bytes]]
 
 _SCHEMES = {b"http": "http", b"https": "https"}
@@ -44,7 +44,7 @@ _NODE = re.compile(r"\[([^]]+)\](?::(\w+))?|([^:]+)(?::(\w+))?|(.+)")
 class Origin(NamedTuple):
     """Where a request came from; `client` is None if that is unknown."""
 
-    client: Address | None
+    client: Client | None
     scheme: str
 
 
@@ -77,7 +77,7 @@ class TrustedProxies:
     def __bool__(self) -> bool:
         return self._any_local or bool(self._networks)
 
-    def origin(self, headers: Headers, client: Address | None, scheme: str) -> Origin:
+    def origin(self, headers: Headers, client: Client | None, scheme: str) -> Origin:
         """Return where a request came from: from its peer, if that is not to be believed.
 
         Args:
@@ -106,7 +106,7 @@ class TrustedProxies:
                 break
         return origin
 
-    def _trusts(self, client: Address) -> bool:
+    def _trusts(self, client: Client) -> bool:
         address = _plain(ip_address(client[0]))
         return any(address in network for network in self._networks)
 
@@ -126,7 +126,7 @@ def _plain(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
 
 
-def _address(node: str) -> Address | None:
+def _address(node: str) -> Client | None:
     """Return address and port (0 if unknown) of a node; None if it hides its address."""
     match = _NODE.fullmatch(node)
     host, port = (match[1] or match[3] or match[5], match[2] or match[4]) if match else ("", None)

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from contextvars import copy_context
 from typing import Literal
 
 import anyio
+import anyio.to_thread
 from anyio.abc import TaskStatus
 
 from . import on_asyncio
 from .config import ServerConfig
 from .errors import LifespanFailed
+from .forwarded import TrustedProxies
 from .lifespan import lifespan
-from .listener import accept_forever, bind, sweep_forever
-from .scope import Address, ASGIApp
+from .listener import accept_forever, sweep_forever
+from .scope import ASGIApp
 from .service import Service, logger
+from .sockets import Address, Listeners
+from .tls import create_context
 
 
 async def serve(
@@ -45,13 +50,23 @@ async def serve(
     """
     config = config or ServerConfig()
     stop = anyio.Event() if stop is None else stop
-    async with (
-        bind(config) as listeners,
-        lifespan(app, config.graceful_timeout) as state,
-        anyio.create_task_group() as helpers,
-    ):
+    tls = create_context(config.certfile, config.keyfile or None) if config.certfile else None
+    async with AsyncExitStack() as stack:
+        listeners = stack.enter_context(Listeners(config))
+        await anyio.to_thread.run_sync(listeners.open)
+        state = await stack.enter_async_context(lifespan(app, config.graceful_timeout))
+        helpers = await stack.enter_async_context(anyio.create_task_group())
         async with anyio.create_task_group() as tasks:
-            service = Service(app, config, tasks, copy_context(), state, on_asyncio.is_running())
+            service = Service(
+                app,
+                config,
+                tasks,
+                copy_context(),
+                state,
+                on_asyncio.is_running(),
+                tls,
+                TrustedProxies(config.forwarded_allow_ips) or None,
+            )
             helpers.start_soon(sweep_forever, service)
             async with anyio.create_task_group() as accepting:
                 for listening in listeners.sockets:
@@ -59,7 +74,7 @@ async def serve(
                 task_status.started(listeners.addresses)
                 await stop.wait()
                 accepting.cancel_scope.cancel()
-            await listeners.aclose()
+            listeners.close()
             _drain(service)
         if tasks.cancel_scope.cancelled_caught:
             logger.warning("requests were cancelled after %g s", config.graceful_timeout)
