@@ -43,6 +43,7 @@ LIMITS = (
     Option("max_request_line", 16384, "N", "octets of a request line"),
     Option("max_head", 65536, "N", "octets of a request's line and headers"),
     Option("max_body", 67108864, "N", "octets of a request's body"),
+    Option("max_connections", 20_000, "N", "connections at a time; idle ones make room for more"),
     Option("backlog", 1024, "N", "connections that wait to be accepted"),
 )
 

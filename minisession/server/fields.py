@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
-from typing import NamedTuple
 
 REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 
@@ -29,57 +29,46 @@ _VISIBLE = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
 # Eighteen digits hold every length that could ever be meant.
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 
+_PERSISTENCE = (b"close", b"keep-alive")
+
 _NOTED = frozenset([b"connection", b"content-length", b"date", b"transfer-encoding"])
 
 
-class Head(NamedTuple):
+@dataclass(slots=True)
+class Head:
     """The app's part of a head, with a CRLF after each line, and what it means for the rest."""
 
-    lines: bytes
-    length: int | None
-    has_date: bool
-    closes: bool
+    lines: bytes = b""
+    length: int | None = None
+    has_date: bool = False
+    closes: bool = False
 
 
 def write_head(status: int, fields: Iterable[tuple[bytes, bytes]]) -> Head:
     """Write the status line and the fields, in the order and with the names that were given.
 
     Transfer-Encoding is left out, because framing is the server's (ASGI HTTP spec, Response
-    Start), and so is a Content-Length that RFC 9110 section 8.6 forbids (with 204).
+    Start); so is a Content-Length that RFC 9110 section 8.6 forbids (with 204), and of Connection
+    what says whether it persists.
 
     Raises:
         TypeError: a name or a value is no bytes.
         ValueError: a name is no token, a value holds CR, LF, NUL, other controls or outer spaces,
             or Content-Length is no number, or two different ones.
     """
+    head = Head()
     pieces = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
-    length: int | None = None
-    has_date = closes = False
-    for name, given in fields:
-        value = given
+    for name, value in fields:
         lower = _lower(name)
         if value != value.strip():
             raise ValueError
-        if lower in _NOTED:
-            if lower == b"content-length":
-                is_repeated, length = length is not None, _length(value, length)
-                if is_repeated or status == 204:
-                    continue
-            elif lower == b"date":
-                has_date = True
-            elif lower == b"transfer-encoding":
-                continue
-            else:
-                options = _options(value)
-                closes = closes or b"close" in options
-                value = b", ".join(option for option in options if option not in _PERSISTENCE)
-                if not value:
-                    continue
-        pieces += (name, b": ", value, b"\r\n")
-    lines = b"".join(pieces)
-    if lines.translate(None, _VISIBLE) != b"\r\n" * (len(pieces) // 4 + 1):
+        written = _note(head, status, lower, value) if lower in _NOTED else value
+        if written is not None:
+            pieces += (name, b": ", written, b"\r\n")
+    head.lines = b"".join(pieces)
+    if head.lines.translate(None, _VISIBLE) != b"\r\n" * (len(pieces) // 4 + 1):
         raise ValueError
-    return Head(lines, length, has_date, closes)
+    return head
 
 
 @lru_cache(maxsize=512)  # apps have few names, and send them again and again
@@ -89,17 +78,26 @@ def _lower(name: bytes) -> bytes:
     return name.lower()
 
 
-def _length(value: bytes, earlier: int | None) -> int:
+def _note(head: Head, status: int, name: bytes, value: bytes) -> bytes | None:
+    """Take note of a field that means something to a server; return what is to be written of it."""
+    if name == b"date":
+        head.has_date = True
+        return value
+    if name == b"content-length" and status != 204:
+        return _note_length(head, value)
+    if name == b"connection":
+        options = [each for part in value.lower().split(b",") if (each := part.strip())]
+        head.closes = head.closes or b"close" in options
+        return b", ".join(each for each in options if each not in _PERSISTENCE) or None
+    return None
+
+
+def _note_length(head: Head, value: bytes) -> bytes | None:
     if _LENGTH.fullmatch(value) is None:
         raise ValueError
-    length = int(value)
-    if earlier not in (None, length):
+    earlier, head.length = head.length, int(value)
+    if earlier is None:
+        return value
+    if earlier != head.length:
         raise ValueError
-    return length
-
-
-_PERSISTENCE = (b"close", b"keep-alive")
-
-
-def _options(value: bytes) -> list[bytes]:
-    return [option for part in value.lower().split(b",") if (option := part.strip())]
+    return None  # once is enough

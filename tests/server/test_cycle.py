@@ -10,6 +10,7 @@ from minisession.server.config import ServerConfig
 from minisession.server.cycle import TRANSITIONS, Cycle, Event, State, error_response
 from minisession.server.errors import AppProtocolError, ClientDisconnected, RequestRefused
 from minisession.server.requests import RequestReader
+from tests.server import draw_response
 from tests.server.kit import OK, OK_HEAD, get, request
 
 DATE = b"Mon, 01 Jan 2024 00:00:00 GMT"
@@ -67,6 +68,12 @@ def test_a_response_lives_as_the_table_says(state: State, event: Event) -> None:
 
     assert cycle.state is (following or state)
     assert cycle.is_over is (cycle.state in (State.COMPLETE, State.REFUSED, State.BROKEN))
+
+
+def test_the_picture_in_the_documentation_is_drawn_from_the_table() -> None:
+    drawn = draw_response.FILE.read_text()
+
+    assert drawn == draw_response.draw(), "python -m tests.server.draw_response"
 
 
 def test_head_and_whole_body_are_one_write() -> None:
