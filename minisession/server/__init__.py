@@ -30,7 +30,7 @@ From the bytes upwards; each file imports only those above it:
 """
 
 from .config import ServerConfig
-from .errors import LifespanFailed
+from .errors import CertificateRefused, LifespanFailed
 from .main import run, serve
 
-__all__ = ["LifespanFailed", "ServerConfig", "run", "serve"]
+__all__ = ["CertificateRefused", "LifespanFailed", "ServerConfig", "run", "serve"]

@@ -1,8 +1,8 @@
 """The access log: one record for each response, on the logger `minisession.server.access`.
 
 Owns what is told of a request: who, what, the answer, how long. Headers and bodies are never told,
-cookies least of all; nor are queries, in which tokens travel. How a record looks in the end is decided by whoever sets up logging; the
-attributes below are there for them.
+cookies least of all; nor are queries, in which tokens travel. How a record looks in the end is
+decided by whoever sets up logging; the attributes below are there for them.
 """
 
 from __future__ import annotations

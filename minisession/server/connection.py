@@ -180,7 +180,8 @@ class Connection:
 
         The reset that unread bytes provoke would eat the last response (RFC 9112 section 9.6).
         """
-        self._transport.stop_sending()
+        while not self._transport.stop_sending():
+            await self._wait_writable()
         deadline = monotonic() + seconds
         while not (self.is_gone or self.reader.is_at_eof):
             try:
@@ -191,8 +192,14 @@ class Connection:
             self.read_nowait()
 
     def close(self) -> None:
-        """Give the socket back; what was written is still delivered."""
+        """Give the socket back; what was written is still delivered.
+
+        Only between two requests does the client see a proper end: within a response, where the
+        owner was cancelled, TLS must not say that this was all.
+        """
         self.is_gone = True
+        if self.is_idle:
+            self._transport.stop_sending()
         self._transport.close()
 
     def reset(self) -> None:

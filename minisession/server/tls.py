@@ -12,10 +12,15 @@ import ssl
 
 import anyio.lowlevel
 
-from .transport import RECEIVE_SIZE, Transport
+from .errors import CertificateRefused
+from .transport import Transport
 
-# What one record of TLS holds (RFC 8446 section 5.1); more is cut into several anyway.
+# What one record of TLS holds (RFC 8446 section 5.1): one read returns no more, and a longer write
+# is cut into several anyway.
 _RECORD = 16 * 1024
+
+# What TLS may have to answer by itself (a KeyUpdate has 27 bytes) while the client reads nothing.
+_MOST_ANSWERS = 16 * 1024
 
 
 def create_context(certfile: str, keyfile: str | None = None) -> ssl.SSLContext:
@@ -26,20 +31,45 @@ def create_context(certfile: str, keyfile: str | None = None) -> ssl.SSLContext:
         keyfile: its private key, in PEM and not encrypted; None if the certificate's file has it.
 
     Raises:
-        OSError: a file cannot be read, or the two do not belong together (an SSLError).
+        CertificateRefused: a file cannot be read, or the two do not belong together.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # A client that starts over again and again makes the server work for nothing.
     context.options |= ssl.OP_NO_RENEGOTIATION
+    # A client may hang up without TLS's good-bye (RFC 9112 section 9.8), or send the end of its
+    # stream and wait for the response; HTTP itself says whether a request has come to its end.
+    context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
     context.set_alpn_protocols(["http/1.1"])
-    # An encrypted key would ask at the terminal, of which a server has none.
-    context.load_cert_chain(certfile, keyfile, password=_refuse_to_ask)
+    _load(context, certfile, keyfile or certfile)
     return context
 
 
-def _refuse_to_ask() -> str:
-    raise OSError("the private key is encrypted: openssl pkey -in key.pem -out plain.pem")
+def _load(context: ssl.SSLContext, certfile: str, keyfile: str) -> None:
+    def refuse_to_ask() -> str:  # OpenSSL would, at the terminal, of which a server has none
+        raise CertificateRefused(
+            f"{keyfile}: the private key is encrypted. Keep a plain one where only the server can"
+            f" read it: openssl pkey -in {keyfile} -out plain.pem"
+        )
+
+    for path in (certfile, keyfile):  # OpenSSL does not say which of the two it could not read
+        try:
+            open(path, "rb").close()
+        except OSError as error:
+            raise CertificateRefused(f"{path}: {error.strerror}") from None
+    try:
+        context.load_cert_chain(certfile, keyfile, password=refuse_to_ask)
+    except ssl.SSLError as error:
+        raise CertificateRefused(_complaint(error, certfile, keyfile)) from None
+
+
+def _complaint(error: ssl.SSLError, certfile: str, keyfile: str) -> str:
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return f"{keyfile}: this private key does not belong to the certificate in {certfile}"
+    return (
+        f"{certfile} and {keyfile}: needed are a certificate and its private key, in PEM:"
+        " -----BEGIN CERTIFICATE----- and -----BEGIN PRIVATE KEY-----"
+    )
 
 
 class TLSTransport(Transport):
@@ -86,7 +116,7 @@ class TLSTransport(Transport):
                 if not self._is_up:
                     self._tls.do_handshake()
                     self._is_up = True
-                return self._tls.read(RECEIVE_SIZE)
+                return self._tls.read(_RECORD)
             except ssl.SSLWantReadError:
                 if not self._take_more():
                     return None
@@ -96,8 +126,11 @@ class TLSTransport(Transport):
         return b""
 
     def _take_more(self) -> bool:
-        """Move encrypted bytes from the socket into TLS; return whether anything came."""
+        """Move encrypted bytes from the socket into TLS; return whether anything has changed."""
         self._flush_quietly()  # TLS may have to answer before the client says more
+        if self._outbound.pending > _MOST_ANSWERS:
+            self._is_over = True
+            return True
         data = self._inner.receive_nowait()
         if data is None:
             return False
@@ -109,13 +142,17 @@ class TLSTransport(Transport):
 
     async def wait_receivable(self) -> None:
         """Wait until `receive_nowait` has something to work on."""
-        if self._inbound.pending or self._tls.pending():  # more has come than one read returns
+        if self._has_more():
             await anyio.lowlevel.checkpoint()
         elif self._unsent and not self._is_up:  # who does not take the handshake says nothing
             await self._inner.wait_sendable()
             self._flush_quietly()
         else:
             await self._inner.wait_receivable()
+
+    def _has_more(self) -> bool:
+        """Whether more has come than one read returns."""
+        return not self._is_deaf and bool(self._inbound.pending or self._tls.pending())
 
     def send_nowait(self, data: bytes | memoryview) -> int:
         """Hand bytes to the kernel; return how many it took, 0 if it is full.
@@ -165,16 +202,24 @@ class TLSTransport(Transport):
 
     def stop_receiving(self) -> None:
         """Wake whoever waits to receive: from now on the connection is at its end."""
-        self._inner.stop_receiving()
+        if self._is_up:
+            self._inner.stop_receiving()
+        else:
+            self._inner.stop()  # a handshake may wait to send
 
-    def stop_sending(self) -> None:
-        """Say good-bye in TLS's own way, so that nobody can cut a response short unnoticed."""
-        if self._is_up and not self._is_over:
+    def stop_sending(self) -> bool:
+        """Say good-bye in TLS's own way, so that nobody can cut a response short unnoticed.
+
+        Return whether the kernel has all of it; if not, call again once it takes bytes.
+        """
+        if self._is_up and not (self._is_over or self._is_deaf):
             with contextlib.suppress(ssl.SSLError):
                 self._tls.unwrap()  # it would like the client's good-bye as well
         self._is_deaf = True
-        self._flush_quietly()
-        self._inner.stop_sending()
+        with contextlib.suppress(OSError):  # nobody is there to read it
+            if not self._flush():
+                return False
+        return self._inner.stop_sending()
 
     def stop(self) -> None:
         """Wake everybody who waits: nothing can be received or sent any more."""
