@@ -6,6 +6,7 @@ import ssl
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import trustme
 
@@ -21,7 +22,7 @@ class Certificate:
     authority: trustme.CA
 
     @property
-    def options(self) -> dict[str, str]:
+    def options(self) -> dict[str, Any]:
         """The fields of a `ServerConfig`."""
         return {"certfile": self.certfile, "keyfile": self.keyfile}
 

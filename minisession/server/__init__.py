@@ -32,5 +32,6 @@ From the bytes upwards; each file imports only those above it:
 from .config import ServerConfig
 from .errors import CertificateRefused, LifespanFailed
 from .main import run, serve
+from .sockets import Listeners
 
-__all__ = ["CertificateRefused", "LifespanFailed", "ServerConfig", "run", "serve"]
+__all__ = ["CertificateRefused", "LifespanFailed", "Listeners", "ServerConfig", "run", "serve"]

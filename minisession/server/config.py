@@ -20,7 +20,8 @@ class ServerConfig:
         port: 0 lets the system choose; `serve` reports the real one.
         uds: path of a Unix socket to listen on instead; who may connect is decided by the
             permissions of its folder. It is removed in the end.
-        fds: descriptors of listening sockets to use instead, which somebody else has bound.
+        fds: descriptors of listening sockets to use instead, which somebody else has bound. They
+            become the server's own, which closes them in the end.
         backlog: connections that the kernel keeps waiting for us (uvicorn: 2048, nginx: 511).
         certfile: PEM file with the certificate and its chain: everything is https then.
         keyfile: PEM file with the private key; "" if the certificate's file holds it.

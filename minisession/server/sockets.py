@@ -72,8 +72,13 @@ class Listeners:
 
 
 def _adopted(fd: int) -> socket.socket:
-    adopted = socket.socket(fileno=os.dup(fd))
+    # The descriptor itself, not a copy: the kernel accepts connections as long as there is one.
+    adopted = socket.socket(fileno=fd)
+    if not adopted.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        adopted.detach()
+        raise OSError(errno.EINVAL, f"the descriptor {fd} is no listening socket")
     adopted.setblocking(False)
+    adopted.set_inheritable(False)
     return adopted
 
 
@@ -121,6 +126,8 @@ def _bound_in_file_system(path: str, backlog: int) -> socket.socket:
         if _is_left_behind(path):
             os.unlink(path)
         listening.bind(path)
+        # What keeps others out is the folder: a proxy runs as somebody else.
+        os.chmod(path, 0o666)  # noqa: S103
         listening.listen(backlog)
     except OSError:
         listening.close()

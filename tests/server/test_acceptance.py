@@ -27,7 +27,7 @@ ACCEPTANCE = Path(__file__).parent.parent / "acceptance"
 CASES = json.loads((ACCEPTANCE / "http_cases.json").read_text())
 
 # The probe expects the server's time-outs to be these.
-TIMES = {f"{name}_timeout": 2.0 for name in ("keep_alive", "head", "body", "write")}
+TIMES: dict[str, Any] = {f"{name}_timeout": 2.0 for name in ("keep_alive", "head", "body", "write")}
 
 THROUGH_TLS = [case for case in CASES if case["group"] in ("accept", "connection")]
 
