@@ -77,6 +77,7 @@ def running(folder: Path, *arguments: str, **changes: str) -> Iterator[Running]:
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
+            process_group=0,  # like a command that is started at a terminal
         )
     with process:
         try:

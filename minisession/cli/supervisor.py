@@ -65,8 +65,11 @@ class Worker:
 
     @property
     def failed(self) -> bool:
-        """Whether it ended otherwise than it should have, once it had begun to serve."""
-        return self.is_ready and self._process.poll() not in (None, 0)
+        """Whether it ended otherwise than it should have, once it had begun to serve.
+
+        A second SIGTERM may come when it has stopped already and is no longer prepared for one.
+        """
+        return self.is_ready and self._process.poll() not in (None, 0, -signal.SIGTERM)
 
     @property
     def end(self) -> str:

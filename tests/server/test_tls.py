@@ -317,15 +317,15 @@ async def test_a_client_that_ends_its_own_half_still_gets_its_response(
 async def test_a_client_that_resets_the_connection_harms_nobody(
     certificate: Certificate, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with client_of(certificate) as client:
-        host, port = client.stream.extra(anyio.abc.SocketAttribute.remote_address)
+    async with serving(echo, **certificate.options) as address:
         for sent in (b"", HELLO, get()):
-            other = socket.create_connection((host, port))
+            other = socket.create_connection(address)
             other.sendall(sent)
             Transport(other).reset()
-        await client.send(get("/x"))
+        async with connected(address, certificate) as client:
+            await client.send(get("/x"))
 
-        assert await client.read(len(answer(b"/x "))) == answer(b"/x ")
+            assert await client.read(len(answer(b"/x "))) == answer(b"/x ")
     assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
 
 
