@@ -107,8 +107,14 @@ def lives(pid: int) -> bool:
 
 
 def all_pids(server: Running) -> set[int]:
+    """The workers; each has answered."""
     found: set[int] = set()
-    wait_until(lambda: len(found.update(pids_at_work(server.url)) or found) >= 2)
+
+    def are_all_found() -> bool:
+        found.update(pids_at_work(server.url))
+        return len(found) == 2
+
+    wait_until(are_all_found)
     return found
 
 
