@@ -246,7 +246,8 @@ class SessionManager:
     async def _afterwards(self, ledger: Ledger) -> None:
         """Do what may wait until the response has left."""
         await self._committer.touch(ledger)
-        if not self.is_running and self.clock() - self._swept > SWEEP_EVERY:
+        away = abs(self.clock() - self._swept)  # a clock that was set back must not stop it
+        if not self.is_running and away > SWEEP_EVERY:
             await self._sweep()
 
     # --- what a session asks of its owner ------------------------------------------------------
@@ -406,9 +407,9 @@ async def _unwrapped_task_group() -> AsyncIterator[TaskGroup]:
     except BaseExceptionGroup as group:
         # Tasks that were cancelled beside it do not count.
         group = group.split(anyio.get_cancelled_exc_class())[1] or group
-        if len(group.exceptions) > 1:
+        if len(group.exceptions) != 1:
             raise
-        [error] = group.exceptions
+        error = group.exceptions[0]
     if error is not None:
         raise error
 

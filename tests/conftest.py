@@ -17,6 +17,10 @@ from tests.watch import LogWatch, remember_secrets, shows_an_id
 
 ACCEPTANCE = Path(__file__).parent / "acceptance"
 
+# No test modules, but their assertions are to show what they compared all the same.
+for _name in ("writes", "ends", "logins", "requests", "world"):
+    pytest.register_assert_rewrite(f"tests.races.{_name}")
+
 log_watch = LogWatch()
 
 

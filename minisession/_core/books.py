@@ -343,7 +343,7 @@ class Books:
             self.sealed = True
             self.confirmed = False
             life = self.life
-            if self.state is not State.LIVE or life is None or self.journal.issuing is not None:
+            if self.state is not State.LIVE or life is None:
                 return
             if self.issued or (self._is_kept_alive and cookie_is_due(life, self.config, now)):
                 self.journal.open_segment(life).renew_cookie = True

@@ -82,7 +82,6 @@ class View:
 
     def put_encoded(self, key: str, data: bytes) -> None:
         """Show a value that the application has not seen yet."""
-        self.exposed.discard(key)
         self.put(key, data, decode(data))
         self.exposed.discard(key)
 

@@ -35,8 +35,12 @@ class Progress:
             self._write(f"{self._what}: {done * 100 // self._total} %\n")
 
     def end(self) -> None:
-        """Stop showing; on a terminal, give the line back."""
+        """Show that all is done."""
         self.update(self._total)
+        self.clear()
+
+    def clear(self) -> None:
+        """On a terminal, give the line back."""
         if self._is_terminal:
             self._write(_CLEAR)
 

@@ -126,15 +126,25 @@ def isolation(options: argparse.Namespace) -> None:
 
 
 def _measured(options: argparse.Namespace) -> Report:
-    progress = Progress(sys.stderr)
     try:
-        return measure(options.tasks, options.backend, options.store, options.seed, progress)
+        report = _measured_to_the_end(options)
     except ConfigError as error:
         raise WrongOption(str(error)) from None
     except StoreError as error:
         raise CannotMeasure(str(error)) from None
-    except KeyboardInterrupt:
-        raise CannotMeasure("stopped before the end; nothing was written") from None
+    if report is None:
+        raise CannotMeasure("stopped before the end; nothing was written")
+    return report
+
+
+def _measured_to_the_end(options: argparse.Namespace) -> Report | None:
+    """Return the report, or None after Ctrl-C, which trio raises in a group."""
+    progress = Progress(sys.stderr)
+    try:
+        return measure(options.tasks, options.backend, options.store, options.seed, progress)
+    except* KeyboardInterrupt:
+        progress.clear()
+    return None
 
 
 def _tasks(text: str) -> int:

@@ -14,13 +14,16 @@ From the bytes upwards; each file imports only those above it:
     target      the request target taken apart
     chunked     the chunked coding, strictly
     requests    bytes -> requests and pieces of bodies            (no I/O, no clock)
+    fields      a response's status line and fields -> bytes      (no I/O, no clock)
     cycle       one request and response as ASGI messages; table  (no I/O, no clock)
     date        the Date header, once a second
     scope       the ASGI scope
     transport   a socket
-    tls         the same, encrypted
+    on_asyncio  what is done differently there: a cheaper transport, stray cancellations
+    tls         a transport around another one, encrypted
     connection  a socket with deadlines, a reader and what is left to write
     service     what all connections share
+    steps       a coroutine in a context of its own, without a task of its own
     access_log  one record for each response
     exchange    runs the app on one request
     relay       what happens on a connection, and in whose task

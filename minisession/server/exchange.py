@@ -28,8 +28,8 @@ MAX_AHEAD = 64 * 1024
 
 # An app that only sends takes turns with other tasks after so many bytes. A message counts for at
 # least as many as another request costs in time.
-TURN = 256 * 1024
-MESSAGE = 8 * 1024
+TURN = 512 * 1024
+MESSAGE = 16 * 1024
 
 
 class Exchange:

@@ -6,9 +6,9 @@ the connection gets a new one: so nobody waits for that app, and an idle connect
 (Roads not taken: a task per request, which costs a tenth of a small request; a task group around
 each request, which costs more, and turns a client's reset into an exception group.)
 
-    run ──> a request ──> Exchange ──> response over ──┬── persists ──> a request ──> ...
-             └── none ──> close        └── app goes on │── does not ──> end ──> close
-                                           in this task└── (both in a new task then)
+    a request ──> Exchange ──> response over ──> it persists ──> a request ──> ...
+      └── none ──> close          │                └── it does not ──> end ──> close
+                                  └── the app goes on: the same in a new task
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import anyio.to_thread
 from minisession import SessionManager
 from minisession.stores.sqlite import SQLiteStore
 
-PATIENCE = 3  # seconds for what has been cancelled to end; it takes a small part of that
+PATIENCE = 10  # seconds for what has been cancelled to end; it takes a small part of that
 
 NOBODY = "A" * 22  # the handle of no session
 

@@ -51,6 +51,17 @@ async def writes_while_a_write_is_on_its_way(trial: Trial, one: Session) -> None
     await one.save()
 
 
+async def writes_at_its_end(trial: Trial, one: Session) -> None:
+    try:
+        one["n"] = 1
+        trial.sure = 1
+        await one.save()
+        await checkpoint()
+    finally:
+        one["n"] = 2
+        trial.sure = 2
+
+
 async def saves_twice(trial: Trial, one: Session) -> None:
     one["n"] = 1
     trial.sure = 1
@@ -161,6 +172,7 @@ OPERATIONS = [
     Operation(changes_inside_a_value, [(BEFORE, None), ({"n": 0, "cart": ["tea"]}, None)]),
     Operation(writes_and_leaves, n_is(0, 1)),
     Operation(writes_while_a_write_is_on_its_way, n_is(0, 1, 2, 3)),
+    Operation(writes_at_its_end, n_is(0, 1, 2)),
     Operation(saves_twice, n_is(0, 1, 2)),
     Operation(saves_beside_a_sibling, n_is(0, 1, 2), has_siblings=True),
     Operation(updates, n_is(0, 1)),

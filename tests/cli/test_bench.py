@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -175,16 +176,32 @@ def test_a_file_that_cannot_be_written_exits_with_1(
     assert "cannot write /dev/full: No space left on device" in capsys.readouterr().err
 
 
-def test_ctrl_c_ends_it_without_a_traceback(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def interrupted(*arguments: object) -> Report:
-        raise KeyboardInterrupt
+INTERRUPTIBLE = """
+import signal, sys
+from minisession.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts the tests may ignore it
+sys.exit(main(sys.argv[1:]))
+"""
 
-    monkeypatch.setattr(bench, "measure", interrupted)
 
-    assert main(["bench", "isolation"]) == 1
-    assert "stopped before the end" in capsys.readouterr().err
+def test_ctrl_c_ends_it_without_a_traceback(tmp_path: Path, anyio_backend: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTIBLE, "bench", "isolation", "--backend", anyio_backend],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stderr is not None
+        process.stderr.readline()  # it has begun
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=PATIENCE)
+
+    assert (process.returncode, out) == (1, "")
+    assert "stopped before the end" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize(

@@ -33,12 +33,12 @@ def at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 @dataclass
 class Desk:
-    """The owner of ledgers: loads from a store in memory, and counts what it is told."""
+    """The owner of ledgers: loads from a store in memory, and notes what it is told."""
 
     config: SessionConfig = field(default_factory=SessionConfig)
     store: MemoryStore = field(default_factory=MemoryStore)
     now: float = NOW
-    wakes: int = 0
+    told_of: list[Ledger] = field(default_factory=list)
     loads: int = 0
 
     # --- what a ledger asks of its owner
@@ -59,7 +59,7 @@ class Desk:
         ledger.adopt_nothing()
 
     def wrote(self, ledger: Ledger) -> None:
-        self.wakes += 1
+        self.told_of.append(ledger)
 
     async def save(self, ledger: Ledger) -> None:
         self.commit(ledger)
@@ -69,8 +69,8 @@ class Desk:
 
     async def update(
         self, ledger: Ledger, key: str, fn: Callable[[Any], Any], default: Any
-    ) -> tuple[str, Any]:
-        return key, fn(default)
+    ) -> tuple[Ledger, str, Any]:
+        return ledger, key, fn(default)
 
     # --- what tests ask
 

@@ -242,7 +242,7 @@ def clearing(life: Life, **items: Any) -> Segment:
 def test_two_segments_as_one_do_what_they_do_one_after_the_other(
     life: Life, *, first_clears: bool, second_clears: bool
 ) -> None:
-    first = Segment(Kind.WRITE, life, first_clears, {"a": b"1", "b": None, "c": b"1"})
+    first = Segment(Kind.WRITE, life, first_clears, {"a": b"1", "b": None, "c": b"1", "d": b"1"})
     second = Segment(Kind.WRITE, life, second_clears, {"a": b"2", "b": b"2", "c": None})
     stored = {"a": b"0", "b": b"0", "c": b"0", "z": b"0"}
     apart, together = dict(stored), dict(stored)

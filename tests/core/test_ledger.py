@@ -27,7 +27,7 @@ from minisession import (
 from minisession._core import books as books_module
 from minisession._core.books import CookieOrder, State
 from minisession._core.ledger import Ledger
-from minisession.abc import Committed, Gone, Outcome, Record, Write
+from minisession.abc import Committed, Expect, Gone, Outcome, Record, Write
 
 from .lab import Desk, ledger_of
 
@@ -351,6 +351,44 @@ def test_a_state_becomes_what_the_table_says(
 # --- loading -------------------------------------------------------------------------------------
 
 
+FLAGS = [
+    "active",
+    "confirmed",
+    "destroyed",
+    "doubt_told",
+    "issued",
+    "is_flushed",
+    "lost_writes",
+    "ready",
+    "sealed",
+    "shut_down",
+    "superseded",
+    "touched",
+]
+FACTS = ["adoptable", "doubt", "failure", "flight", "life", "principal", "refused"]
+
+
+def test_an_exchange_begins_with_nothing_done_and_nothing_known(desk: Desk) -> None:
+    ledger = Ledger(desk, desk.config)
+
+    assert {name for name in FLAGS if getattr(ledger, name) is not False} == set()
+    assert {name for name in FACTS if getattr(ledger, name) is not None} == set()
+    assert (ledger.state, ledger.stored, ledger.arrived) == (State.UNREAD, {}, 0.0)
+
+
+def test_an_exchange_knows_when_it_arrived_and_whether_it_is_flushed(desk: Desk) -> None:
+    ledger = Ledger(desk, desk.config, arrived=desk.now, is_flushed=True)
+
+    assert (ledger.arrived, ledger.is_flushed) == (desk.now, True)
+
+
+def test_after_the_first_touch_nobody_looks_at_the_state_again(desk: Desk) -> None:
+    session = unread(desk)
+    assert session["a"] == 1
+
+    assert ledger_of(session).ready
+
+
 def test_it_is_loaded_once_at_the_first_touch(desk: Desk) -> None:
     session = unread(desk)
     before = desk.loads
@@ -432,6 +470,7 @@ def test_a_stale_session_reads_as_empty_and_stores_nothing(desk: Desk) -> None:
     stale.destroy()
     stale.regenerate()
     assert stale.id is None
+    assert stale.handle == login.handle
     assert not ledger_of(stale).journal
     ledger_of(stale).seal(desk.now)
     assert ledger_of(stale).cookie_order is CookieOrder.LEAVE
@@ -494,6 +533,19 @@ def test_reading_again_keeps_a_new_id_that_is_not_stored_yet(desk: Desk) -> None
     assert desk.stored(new) == HELD | {"user": "ada"}
 
 
+def test_a_new_id_that_nobody_can_carry_is_the_old_one_also_after_reading_again(
+    desk: Desk,
+) -> None:
+    session = live(desk)
+    old = session.id
+    session.regenerate()
+    desk.refresh_now(session)
+
+    ledger_of(session).abandon(everything=False)
+
+    assert session.id == old
+
+
 def test_reading_again_what_was_outdated_makes_it_current(desk: Desk) -> None:
     id = desk.begun(**HELD)
     session = Session(Ledger(desk, desk.config))
@@ -541,9 +593,9 @@ def test_every_write_tells_the_owner(desk: Desk) -> None:
         session.destroy,
     ]
     for use in uses:
-        before = desk.wakes
+        desk.told_of.clear()
         use()
-        assert desk.wakes > before
+        assert set(desk.told_of) == {ledger_of(session)}
 
 
 def test_changes_inside_are_noted_when_it_is_looked(desk: Desk) -> None:
@@ -568,6 +620,16 @@ def test_changes_inside_that_cannot_be_stored_raise_and_the_others_are_noted(des
     assert session.id is not None
     assert desk.stored(session.id) == HELD | {"c": {"d": 1}}
     assert session["b"] == [2]
+
+
+def test_changes_inside_what_was_written_to_a_void_session_are_not_noted(desk: Desk) -> None:
+    session = void(desk)
+    session["c"] = [1]
+    session["c"].append(2)
+
+    ledger_of(session).look()
+
+    assert not ledger_of(session).journal
 
 
 @pytest.mark.parametrize("state", ["UNREAD", "NONE", "VOID", "FAILED", "EXCLUDED", "CLOSED"])
@@ -681,7 +743,7 @@ def test_who_opened_a_session_by_its_handle_cannot_lock_its_browser_out(desk: De
     session = desk.exchange()
     ledger_of(session).adopt(record_of(), None)
 
-    with pytest.raises(UsageError, match=r"async with manager.open\(id\)"):
+    with pytest.raises(UsageError, match=r"lock its browser out.*async with manager.open\(id\)"):
         session.regenerate()
 
     assert not ledger_of(session).journal
@@ -702,20 +764,24 @@ def test_a_new_id_waits_for_an_answer_and_so_does_what_comes_after_it(desk: Desk
 
 
 @pytest.mark.parametrize(
-    ("state", "use"),
+    ("state", "use", "named"),
     [
-        ("NONE", lambda session: session.set("a", 1)),
-        ("LIVE", lambda session: session.regenerate()),
-        ("LIVE", lambda session: (session.destroy(), session.set("a", 1))),
+        ("NONE", lambda session: session.set("a", 1), "first write of a session"),
+        ("LIVE", lambda session: session.regenerate(), r"regenerate\(\)"),
+        (
+            "LIVE",
+            lambda session: (session.destroy(), session.set("a", 1)),
+            "first write of a session",
+        ),
     ],
 )
 def test_an_id_cannot_be_issued_once_the_headers_have_left(
-    desk: Desk, state: str, use: Callable[[Session], object]
+    desk: Desk, state: str, use: Callable[[Session], object], named: str
 ) -> None:
     session = IN_STATE[state](desk)
     ledger_of(session).seal(desk.now)
 
-    with pytest.raises(CookieTooLate, match="before the response starts"):
+    with pytest.raises(CookieTooLate, match=rf"{named} needs .*before the response starts"):
         use(session)
 
 
@@ -835,6 +901,32 @@ def test_no_cookie_is_sent_that_was_not_confirmed_at_this_start(desk: Desk) -> N
     assert ledger_of(session).cookie_order is CookieOrder.LEAVE
 
 
+@pytest.mark.parametrize("state", ["VOID", "UNKNOWN"])
+def test_no_cookie_is_renewed_of_a_session_that_may_have_ended(desk: Desk, state: str) -> None:
+    session = IN_STATE[state](desk)
+    desk.now += 4 * 3600  # less than an idle timeout is left of the cookie
+
+    ledger_of(session).seal(desk.now)
+
+    assert not ledger_of(session).journal
+
+
+def test_an_id_that_was_ended_is_not_confirmed_for_the_session_after_it() -> None:
+    desk = Desk(SessionConfig(cookie_lifetime=60))  # which is never renewed
+    session = desk.exchange()
+    saved_first(desk, session)
+    session.destroy()
+    desk.commit(ledger_of(session))
+    session["message"] = "bye"
+    flight = desk.take(session)
+
+    ledger_of(session).seal(desk.now)
+
+    assert not ledger_of(session).journal
+    desk.answer(session, flight)
+    assert ledger_of(session).cookie_order is CookieOrder.SET
+
+
 # --- dropping ------------------------------------------------------------------------------------
 
 
@@ -903,10 +995,36 @@ def test_destroying_is_never_dropped(desk: Desk, *, everything: bool) -> None:
 
 
 def test_with_nothing_to_drop_nothing_is_dropped(desk: Desk) -> None:
-    assert not ledger_of(live(desk)).abandon(everything=False)
+    session = live(desk)
+    session["b"].append(3)
+
+    assert not ledger_of(session).abandon(everything=False)
+
+    assert session["b"] == [2, 3]
+    ledger_of(session).look()
+    assert ledger_of(session).journal
+
+
+def test_a_rollback_leaves_what_a_void_session_shows(desk: Desk) -> None:
+    session = void(desk)
+    session["c"] = 3
+
+    ledger_of(session).abandon(everything=True)
+
+    assert session == HELD | {"c": 3}
 
 
 # --- the end -------------------------------------------------------------------------------------
+
+
+def test_an_excluded_session_names_the_setting_that_excludes_it(desk: Desk) -> None:
+    with pytest.raises(SessionExcluded, match=r"SessionConfig\(exclude="):
+        excluded(desk).get("a")
+
+
+def test_an_unknown_outcome_names_the_line_that_looks(desk: Desk) -> None:
+    with pytest.raises(SaveOutcomeUnknown, match=r"has not said .*await session.refresh\(\)"):
+        unknown(desk)["a"] = 1
 
 
 def test_a_closed_session_keeps_no_data_alive(desk: Desk) -> None:
@@ -920,7 +1038,8 @@ def test_a_closed_session_names_the_way_out_with_its_handle(desk: Desk) -> None:
     handle = session.handle
     ledger_of(session).close()
 
-    with pytest.raises(SessionClosed, match=rf"open_handle\('{handle}'\)"):
+    way_out = rf"has outlived its request; .*open_handle\('{handle}'\)"
+    with pytest.raises(SessionClosed, match=way_out):
         session.get("a")
 
 
@@ -951,6 +1070,15 @@ def test_a_touch_that_waits_for_the_end_of_the_session_finds_it_closed(desk: Des
     assert not ledger.ready
 
 
+def test_a_proposal_names_what_it_expects(desk: Desk) -> None:
+    ledger = ledger_of(live(desk))
+
+    [leg] = ledger.propose("a", b"1", 2, desk.now).legs
+
+    assert isinstance(leg.change, Write)
+    assert leg.change.expect == Expect("a", b"1")
+
+
 def test_nothing_is_proposed_by_a_closed_session(desk: Desk) -> None:
     session = closed(desk)
 
@@ -966,6 +1094,16 @@ def test_a_touch_is_asked_for_only_by_a_living_session_in_use(desk: Desk) -> Non
     assert session["a"] == 1
     assert ledger_of(session).touch(desk.now) is not None
     session.destroy()
+    assert ledger_of(session).touch(desk.now) is None
+
+
+def test_one_use_asks_for_one_touch_at_most(desk: Desk) -> None:
+    session = unread(desk)
+    assert session["a"] == 1
+    assert ledger_of(session).touch(desk.now) is None  # not due yet
+
+    desk.now += 3600
+
     assert ledger_of(session).touch(desk.now) is None
 
 
@@ -1015,7 +1153,9 @@ def test_the_answer_to_a_touch_of_a_session_before_this_one_changes_nothing(desk
 def test_its_repr_says_its_state(desk: Desk, state: str) -> None:
     session = IN_STATE[state](desk)
 
-    assert ledger_of(session).state.value in repr(ledger_of(session))
+    life = ledger_of(session).life
+    handle = "" if life is None else f" {life.handle}"
+    assert repr(ledger_of(session)) == f"<session{handle} {ledger_of(session).state.value}>"
     assert repr(session).startswith(f"<Session {ledger_of(session).state.value}")
 
 

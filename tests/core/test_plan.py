@@ -132,6 +132,8 @@ def test_a_proposal_is_a_compare_and_set_of_one_key(life: Life) -> None:
     [leg] = as_proposal(life, Expect("n", b"1"), b"2", CONFIG, NOW).legs
 
     assert leg.proposal
+    assert leg.segment.kind is Kind.WRITE
+    assert leg.parts == [leg.segment]
     assert leg.change == Write(
         "handle",
         3,
@@ -140,6 +142,25 @@ def test_a_proposal_is_a_compare_and_set_of_one_key(life: Life) -> None:
         items={"n": b"2"},
         expect=Expect("n", b"1"),
     )
+
+
+@pytest.mark.parametrize("kind", [Kind.WRITE, Kind.ROTATE])
+def test_no_write_moves_the_end_beyond_the_absolute_one(life: Life, kind: Kind) -> None:
+    life.created = NOW - 1100
+    [leg] = as_proposal(life, Expect("n", b"1"), b"2", ABSOLUTE, NOW).legs
+
+    for change in (leg.change, as_change(Segment(kind, life), ABSOLUTE, NOW)):
+        assert isinstance(change, Write)
+        assert change.expires == NOW + 100
+
+
+def test_a_session_that_begins_ends_at_its_absolute_end(life: Life) -> None:
+    config = SessionConfig(cache_expire=10, absolute_timeout=5)  # minutes
+
+    change = as_change(Segment(Kind.CREATE, life), config, NOW)
+
+    assert isinstance(change, Create)
+    assert change.expires == NOW + 300
 
 
 def test_no_change_has_a_field_for_a_secret_that_could_be_used() -> None:
@@ -179,6 +200,7 @@ def test_a_session_ends_when_idle_and_at_its_absolute_end(
     [
         (CONFIG, NOW - 60, NOW + 2 * IDLE),
         (CONFIG, None, NOW + 2 * IDLE),
+        (ABSOLUTE, None, NOW + 1200),
         (ABSOLUTE, NOW, NOW + 1200),
         (ABSOLUTE, NOW - 900, NOW + 300),
         (SessionConfig(cookie_lifetime=99), NOW, NOW + 99),

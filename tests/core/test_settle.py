@@ -18,7 +18,9 @@ from minisession import (
     StoreUnavailable,
 )
 from minisession._core.books import CookieOrder, State
-from minisession._core.plan import Flight
+from minisession._core.journal import Kind, Life, Segment
+from minisession._core.plan import Flight, as_flight
+from minisession._core.settle import settle
 from minisession.abc import Committed, Create, Destroy, Gone, Outcome, Write
 
 from .lab import Desk, ledger_of
@@ -113,6 +115,46 @@ def test_the_end_of_a_session_destroyed_meanwhile_changes_nothing_here(
     desk.commit(ledger_of(session))
     assert desk.stored(id) is None
     assert desk.stored(session.id or "") == {"message": "bye"}
+
+
+@pytest.mark.parametrize("renew", [True, False])
+def test_what_the_store_accepted_is_known_of_the_session(
+    desk: Desk, session: Session, *, renew: bool
+) -> None:
+    ledger = ledger_of(session)
+    assert ledger.life is not None
+    before = ledger.life.cookie_until
+    desk.now += 4 * 3600 if renew else 3600  # less than an idle timeout is left, or more
+    ledger.seal(desk.now)
+    session.principal = "ada"
+
+    desk.answer(session, desk.take(session), Committed(0))
+
+    assert (ledger.life.cookie_until > before) is renew
+    assert ledger.life.expires == desk.now + desk.config.idle
+    assert ledger.life.principal == "ada"
+
+
+@pytest.mark.parametrize("name", ["ada", None])
+def test_the_principal_is_the_stored_one_again_when_another_is_refused(
+    desk: Desk, session: Session, name: str | None
+) -> None:
+    session.principal = "grace"
+    desk.commit(ledger_of(session))
+    session.principal = name
+    desk.commit(ledger_of(session))
+    session.principal = "eve"
+
+    desk.answer(session, desk.take(session), TOO_LARGE)
+
+    assert session.principal == name
+
+
+def test_an_answer_too_few_is_a_mistake_of_the_caller(desk: Desk, session: Session) -> None:
+    session["c"] = 3
+
+    with pytest.raises(ValueError, match="shorter"):
+        settle(ledger_of(session), desk.take(session), [])
 
 
 # --- Gone ----------------------------------------------------------------------------------------
@@ -255,6 +297,29 @@ def test_what_was_not_taken_is_kept_for_the_next_save(
     assert desk.stored(session.id or "") == HELD | {"c": 3}
 
 
+def test_what_was_not_taken_is_void_if_the_session_was_cleared_meanwhile(
+    desk: Desk, session: Session
+) -> None:
+    session["c"] = 3
+    flight = desk.take(session)
+    session.clear()
+    session["d"] = 4
+    desk.answer(session, flight, DOWN)
+
+    desk.commit(ledger_of(session))
+
+    assert desk.stored(session.id or "") == {"d": 4}
+
+
+def test_of_what_was_not_taken_all_is_kept_in_order(desk: Desk, session: Session) -> None:
+    first, second = Life("first", "s", stored=True), Life("second", "s")
+    segments = [Segment(Kind.DESTROY, first), Segment(Kind.CREATE, second)]
+
+    desk.answer(session, as_flight(segments, desk.config, desk.now), DOWN, DOWN)
+
+    assert ledger_of(session).journal.segments == segments
+
+
 def test_what_was_not_taken_goes_before_what_was_written_meanwhile(
     desk: Desk, session: Session
 ) -> None:
@@ -285,12 +350,20 @@ def test_a_start_that_was_not_taken_is_tried_again_as_a_start(desk: Desk) -> Non
     assert desk.stored(session.id or "") == {"a": 1, "b": 2, "c": 3}
 
 
-def test_a_start_that_was_not_taken_and_then_destroyed_leaves_nothing(desk: Desk) -> None:
+@pytest.mark.parametrize("answered_first", [True, False])
+def test_a_start_that_was_not_taken_and_then_destroyed_leaves_nothing(
+    desk: Desk, *, answered_first: bool
+) -> None:
     session = desk.exchange()
     session["a"] = 1
     flight = desk.take(session)
-    session.destroy()
-    desk.answer(session, flight, DOWN)
+    if answered_first:
+        desk.answer(session, flight, DOWN)
+        session.destroy()
+        assert not ledger_of(session).journal, "the store knows nothing of it"
+    else:
+        session.destroy()
+        desk.answer(session, flight, DOWN)
 
     desk.commit(ledger_of(session))
 
@@ -509,6 +582,32 @@ def test_a_start_in_doubt_that_was_not_made_is_made_by_the_next_save(desk: Desk)
     assert session == {"a": 1, "b": 2, "c": 3}
     assert changes(desk.answer(session, desk.take(session))) == [Create]
     assert desk.stored(session.id or "") == {"a": 1, "b": 2, "c": 3}
+
+
+def test_a_start_in_doubt_that_was_not_made_and_then_destroyed_leaves_nothing(desk: Desk) -> None:
+    session = desk.exchange()
+    session["a"] = 1
+    desk.answer(session, desk.take(session), UNKNOWN)
+    ledger_of(session).was_not_created()
+
+    session.destroy()
+
+    assert not ledger_of(session).journal
+
+
+@pytest.mark.parametrize(("look_first", "epoch"), [(True, 0), (False, None)])
+def test_destroying_names_the_epoch_only_if_it_is_certain(
+    desk: Desk, session: Session, *, look_first: bool, epoch: int | None
+) -> None:
+    session["c"] = 3
+    desk.answer(session, desk.take(session), UNKNOWN)
+    if look_first:
+        desk.refresh_now(session)
+    handle = session.handle or ""
+
+    session.destroy()
+
+    assert [leg.change for leg in desk.take(session).legs] == [Destroy(handle, epoch)]
 
 
 def test_a_new_id_in_doubt_while_another_waits_is_found_out(desk: Desk, session: Session) -> None:

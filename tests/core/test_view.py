@@ -226,6 +226,15 @@ def test_an_undone_value_is_no_longer_the_one_that_was_handed_out() -> None:
     assert view.changed_inside(MANY) == ({}, None)
 
 
+def test_a_dropped_value_is_watched_no_longer() -> None:
+    view = viewing(k=[1])
+    expose(view, "k")
+
+    view.drop("k")
+
+    assert view.exposed == set()
+
+
 def test_a_value_that_was_dropped_while_it_was_handed_out_is_passed_over() -> None:
     view = viewing(k=[1])
     value = expose(view, "k")

@@ -27,11 +27,11 @@ from typing import Any, Literal
 from minisession import SessionMiddleware
 from minisession.server import ServerConfig, run
 from minisession.stores._sqlite import checkpoints, connect
-from tests.crash import steps
 from tests.crash.app import Message, Receive, Send, app
+from tests.crash.steps import Steps
 
 Backend = Literal["asyncio", "trio"]
-Die = Literal["", "step", "call", "torn call"]
+Die = Literal["", "fine step", "step", "call", "torn call"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Order:
         busy: it makes checkpoints and starts the log anew all the time, as others do in hours.
         synchronous: SQLite's mode instead of our default.
         die: a request with the query "n" kills the server at the n-th step from its arrival: a
-            step of Python, or a call of the system that changes a file or sends something.
+            step of Python (steps.py), or a call of the system that changes a file or sends
+            something (disk.c), before it or in its middle.
     """
 
     store: str
@@ -57,7 +58,7 @@ def main(backend: Backend) -> None:
     for module in (f"anyio._backends._{backend}", "minisession.stores.sqlite"):
         importlib.import_module(module)  # once, for all children
     child = 0
-    print("ready", flush=True)
+    _say("ready")
     for line in sys.stdin:
         [(order, details)] = json.loads(line).items()
         if order == "serve":
@@ -65,10 +66,15 @@ def main(backend: Backend) -> None:
             if child == 0:
                 _serve_and_end(Order(**details), backend)
         else:
-            print(_end(child, order), flush=True)
+            _say(_end(child, order))
             child = 0
     if child:
         _end(child, "kill")
+
+
+def _say(line: str) -> None:
+    """Answer in one piece: `print` can write the line and its end apart, and be killed between."""
+    os.write(sys.stdout.fileno(), f"{line}\n".encode())
 
 
 def _end(child: int, order: str) -> str:
@@ -85,7 +91,7 @@ def _serve_and_end(order: Order, backend: Backend) -> None:
         serve(order, backend)
     except BaseException:
         traceback.print_exc()
-        print("no port, because the server failed; see stderr", flush=True)
+        _say("no port, because the server failed; see stderr")
         os._exit(1)
     os._exit(0)
 
@@ -100,7 +106,7 @@ def serve(order: Order, backend: Backend) -> None:
         _mortal(SessionMiddleware(app, order.store), order.die),
         ServerConfig(port=0, keep_alive_timeout=600),
         backend,
-        on_start=lambda addresses: print(addresses[0][1], flush=True),
+        on_start=lambda addresses: _say(str(addresses[0][1])),
     )
 
 
@@ -131,8 +137,8 @@ def _mortal(served: Any, die: Die) -> Any:
 
 
 def _armer(die: Die) -> Callable[[int], None]:
-    if die == "step":
-        return steps.die_at
+    if die.endswith("step"):
+        return Steps(fine=die == "fine step").die_at
     library = ctypes.CDLL(None)  # disk.c is preloaded
     return lambda n: library.disk_die_at(ctypes.c_long(n), ctypes.c_int(die == "torn call"))
 

@@ -23,7 +23,7 @@ import pytest
 
 from minisession.errors import StoreError
 from tests.crash.app import NOTHING, PAGES, State
-from tests.crash.disk import Disk, Note, Recorder
+from tests.crash.disk import NEEDS, Disk, Note, Recorder
 from tests.crash.nursery import Order
 from tests.crash.persistent import SQLITE, Persistent, every_persistent_store
 from tests.crash.servers import nursery
@@ -31,10 +31,10 @@ from tests.crash.visitor import Lost, Visitor, handle_of
 from tests.crash.world import World, look
 from tests.effort import Tally, effort
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.needs("cc")]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, *NEEDS]
 
 CUTS = effort(500, soak=5_000)  # on each of the two backends
-CONTROL_CUTS = 100
+CONTROL_CUTS = 60
 VISITORS = 8
 PAGES_EACH = 20  # before and after a restart
 
@@ -84,7 +84,9 @@ async def record(
     folder = scratch / "store"
     folder.mkdir()
     recorder = Recorder(folder, scratch)
-    order = Order(kind.url(folder), busy=not synchronous, synchronous=synchronous, die="call")
+    order = Order(
+        kind.url(folder), busy=synchronous != "NORMAL", synchronous=synchronous, die="call"
+    )
     visitors = [Visitor(f"visitor-{n}") for n in range(VISITORS)]
     promised = {visitor.name: [Promise("")] for visitor in visitors}
 

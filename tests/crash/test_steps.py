@@ -19,7 +19,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.crash.disk import Recorder
+from tests.crash.disk import NEEDS, Recorder
 from tests.crash.nursery import Die, Order
 from tests.crash.persistent import Persistent, every_persistent_store
 from tests.crash.servers import Nursery, nursery
@@ -30,9 +30,10 @@ from tests.effort import Tally, effort
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 STRIDES: dict[Die, int] = {  # from one death to the next
-    "step": effort(200, soak=1),
+    "fine step": effort(400, soak=1),
+    "step": effort(8, soak=1),
     "call": 1,
-    "torn call": effort(3, soak=1),
+    "torn call": effort(4, soak=1),
 }
 REQUESTS = {
     "a first login": ([], "login"),
@@ -92,9 +93,10 @@ async def survives(scene: Scene, servers: Nursery, page: str, die: Die, n: int) 
 @pytest.mark.parametrize(
     "die",
     [
+        "fine step",
         "step",
-        pytest.param("call", marks=pytest.mark.needs("cc")),
-        pytest.param("torn call", marks=pytest.mark.needs("cc")),
+        pytest.param("call", marks=NEEDS),
+        pytest.param("torn call", marks=NEEDS),
     ],
 )
 @every_persistent_store
@@ -117,4 +119,4 @@ async def test_a_crash_leaves_the_old_state_or_the_new_one(
 
 
 def _environment(die: Die, scratch: Path) -> dict[str, str]:
-    return {} if die == "step" else Recorder(scratch, scratch).environment
+    return {} if die.endswith("step") else Recorder(scratch, scratch).environment

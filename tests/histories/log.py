@@ -51,6 +51,8 @@ Event = tuple[float, int, str, tuple[Any, ...]]
 _BREAKS = ("save", "leave", "update")
 """What hands over everything, new ids included."""
 
+_WAITS = ("open", "pause", "refresh", "revoke", *_BREAKS)
+
 
 @dataclass(slots=True)
 class _Unsaved:
@@ -99,8 +101,7 @@ class _Visit:
         self._close_group(with_id=False)  # which is never handed over then
         self._doubt()  # what was written before may have been forgotten
         if ends:
-            whatever = not self.reliable
-            deed = lambda certainty, _: Destroyed(self.number, certainty, whatever)  # noqa: E731
+            deed = partial(_destroyed, self.number, not self.reliable)
             self.unsaved.append(_Unsaved(time, deed))
 
     def _written(self, time: float) -> Change:
@@ -147,8 +148,7 @@ class _Visit:
 
     def _doubt_all(self, called: float, name: str, arguments: tuple[Any, ...]) -> None:
         if name == "update":
-            key, token = arguments
-            deed = lambda certainty, _: Updated(self.number, key, "", token, certainty)  # noqa: E731
+            deed = partial(_updated, self.number, *arguments)
             self.unsaved.append(_Unsaved(called, deed))
         self._doubt()
 
@@ -229,7 +229,16 @@ def _changed(
     return Changed(visit, change, certainty, later)
 
 
-_WAITS = ("open", "pause", "save", "leave", "update", "refresh", "revoke")
+def _updated(
+    visit: int, key: str, token: str, certainty: Certainty, _later: tuple[Change, ...]
+) -> Deed[Stored]:
+    return Updated(visit, key, "", token, certainty)
+
+
+def _destroyed(
+    visit: int, whatever: bool, certainty: Certainty, _later: tuple[Change, ...]
+) -> Deed[Stored]:
+    return Destroyed(visit, certainty, whatever)
 
 
 def history(

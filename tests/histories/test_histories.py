@@ -23,10 +23,8 @@ from .runs import Program, as_schedule, programs, schedules, verdict_of
 Connect = Callable[[], Store]
 Choices = tuple[list[int], int]
 
-HISTORIES = 400
-SCHEDULES = 4
-
-HISTORIES = int(__import__("os").environ.get("HH", "500"))
+HISTORIES = 300
+SCHEDULES = 4  # of each program
 
 
 def a_memory() -> Connect:

@@ -13,7 +13,18 @@ from functools import partial
 import anyio
 
 from minisession import SessionGone, SessionManager, SessionMiddleware, session
-from tests.asgi_client import Answer, Browser, Receive, Scope, Send, ask, respond, routed
+from tests.asgi_client import (
+    COOKIE,
+    Answer,
+    ASGIApp,
+    Browser,
+    Receive,
+    Scope,
+    Send,
+    ask,
+    respond,
+    routed,
+)
 from tests.races.world import CONFIG, World, handle_of, log_in, log_out, pause, together, write
 
 
@@ -92,6 +103,31 @@ async def a_login_clicked_twice(world: World) -> None:
         browser.keep(answer)
     assert await world.is_current(browser.id)
     assert await world.everything() == {handle_of(id): {"seed": 0, "user": "Ada", "logins": 1}}
+
+
+async def a_login_that_is_cancelled(world: World) -> None:
+    """Nobody is logged in under the old id, and no answer promises what is not stored."""
+    id = await world.begin(seed=0)
+    answer = Answer()
+    scope = anyio.CancelScope()
+
+    async def request(app: ASGIApp) -> None:
+        with scope:
+            await ask(app, "/login", cookie=f"{COOKIE}={id}", into=answer)
+
+    async def disconnect() -> None:
+        await pause()
+        scope.cancel()
+
+    async with world.process() as sessions:
+        app = SessionMiddleware(routed(login=login), sessions)
+        await together(partial(request, app), disconnect)
+
+    [stored] = (await world.everything()).values()
+    is_logged_in = stored == {"seed": 0, "user": "Ada", "logins": 1}
+    assert is_logged_in or stored == {"seed": 0}
+    assert await world.is_current(id) != is_logged_in
+    assert is_logged_in or not answer.cookies
 
 
 async def a_save_beside_a_regenerate_elsewhere(world: World) -> None:

@@ -35,7 +35,7 @@ from minisession.abc import Store
 from minisession.errors import Conflict
 from minisession.stores.memory import MemoryStore
 from tests.races import ends, faulty_stores, logins, requests, writes
-from tests.races.world import Scenario, World
+from tests.races.world import Scenario, World, pause
 from tests.remote_store import RemoteStore
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -209,6 +209,7 @@ def an_update_gets_and_then_sets(patch: pytest.MonkeyPatch) -> None:
     ) -> Any:
         ledger.require_ready()
         value = fn(ledger.view.values.get(key, default))
+        await pause()
         ledger.put(key, value)
         await manager.save(ledger)
         return value
@@ -351,7 +352,7 @@ BUGS = [
     ),
     Bug(
         "a refresh forgets what is unsaved",
-        [writes.a_refresh_beside_a_writer],
+        [writes.a_refresh_beside_a_writer, writes.a_refresh_beside_a_sibling],
         a_refresh_forgets_what_is_unsaved,
     ),
     Bug(
@@ -367,7 +368,11 @@ BUGS = [
     ),
     Bug(
         "an update gets and then sets",
-        [writes.counters_in_two_processes, writes.a_counter_beside_a_put],
+        [
+            writes.counters_in_two_processes,
+            writes.counters_in_a_first_visit,
+            writes.a_counter_beside_a_put,
+        ],
         an_update_gets_and_then_sets,
     ),
     Bug(
@@ -377,7 +382,10 @@ BUGS = [
     ),
     Bug(
         "a compare-and-set does not compare",
-        [writes.counters_in_two_processes, writes.a_counter_beside_a_put],
+        [
+            writes.counters_in_two_processes,
+            writes.a_counter_beside_a_put,
+        ],
         stored=faulty_stores.SetsWithoutComparing,
     ),
     Bug(
@@ -415,7 +423,11 @@ BUGS = [
         [ends.readers_beside_a_logout],
         connect=faulty_stores.ReadsThroughACache,
     ),
-    Bug("a logout deletes only the cookie", [ends.two_logouts], a_logout_deletes_only_the_cookie),
+    Bug(
+        "a logout deletes only the cookie",
+        [ends.two_logouts, requests.a_logout_while_the_headers_leave],
+        a_logout_deletes_only_the_cookie,
+    ),
     Bug(
         "after a logout the id is used again",
         [ends.a_logout_with_a_last_message_beside_a_slow_request],
@@ -430,6 +442,13 @@ BUGS = [
         "a login writes, and then replaces the id",
         [logins.a_login_beside_a_reader_with_the_old_id],
         stored=faulty_stores.RegeneratesOneByOne,
+    ),
+    Bug(
+        "a login is cancelled between its steps",
+        [logins.a_login_that_is_cancelled],
+        a_commit_is_not_shielded,
+        stored=faulty_stores.RegeneratesOneByOne,
+        connect=faulty_stores.CommitsInTheCallersTask,
     ),
     Bug(
         "a login copies the session, and then replaces it",
@@ -476,7 +495,10 @@ BUGS = [
     ),
     Bug(
         "the headers are never sealed",
-        [requests.a_first_write_while_the_headers_leave],
+        [
+            requests.a_first_write_while_the_headers_leave,
+            requests.a_login_while_the_headers_leave,
+        ],
         the_headers_are_never_sealed,
     ),
 ]

@@ -156,6 +156,54 @@ async def a_first_write_while_the_headers_leave(world: World) -> None:
     assert list((await world.everything()).values()) == ([] if refused else [{"late": True}])
 
 
+async def a_login_while_the_headers_leave(world: World) -> None:
+    """The answer carries the new id, or nothing has changed and the caller knows."""
+    id = await world.begin(seed=0)
+    refused = []
+
+    async def login() -> None:
+        await pause()
+        try:
+            session.regenerate()
+        except CookieTooLate:
+            refused.append(True)
+        else:
+            session["user"] = "Ada"
+
+    async def visit(scope: Scope, receive: Receive, send: Send) -> None:
+        assert session["seed"] == 0
+        await together(login, partial(_respond_slowly, send))
+
+    async with world.process() as sessions:
+        browser = Browser(SessionMiddleware(routed(visit=visit), sessions))
+        browser.id = id
+        await browser.get("/visit")
+
+    assert (browser.id == id) == bool(refused)
+    assert await world.is_current(browser.id)
+    user = {} if refused else {"user": "Ada"}
+    assert await world.everything() == {handle_of(id): {"seed": 0, **user}}
+
+
+async def a_logout_while_the_headers_leave(world: World) -> None:
+    """It ends the session that the same request has just begun, whatever the answer says."""
+
+    async def logout() -> None:
+        await pause()
+        session.destroy()
+
+    async def visit(scope: Scope, receive: Receive, send: Send) -> None:
+        session["seed"] = 0
+        await together(logout, partial(_respond_slowly, send))
+
+    async with world.process() as sessions:
+        browser = Browser(SessionMiddleware(routed(visit=visit), sessions))
+        answer = await browser.get("/visit")
+
+    assert answer.is_complete
+    assert await world.everything() == {}
+
+
 async def a_write_while_the_headers_leave(world: World) -> None:
     """A session that has its cookie takes writes at any time, nested ones included."""
     id = await world.begin(cart=[])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import traceback
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial, update_wrapper
@@ -98,26 +97,28 @@ def undisturbed() -> Iterator[None]:
         sys.settrace(trace)
 
 
-def search(name: str, store: str, backend: str, seeds: Iterable[int]) -> int:
-    """Run a scenario once for each seed; return how many schedules that were.
+def search(name: str, store: str, backend: str, seeds: Iterable[int]) -> tuple[int, str | None]:
+    """Run a scenario once for each seed, until it fails.
 
-    Raises:
-        AssertionError: one of them failed. It says all there is to say, for it comes from another
-            process.
+    Returns how many schedules that were, and the trace of the one that failed: what may come from
+    another process, and is enough to see it all here, by `run_again`.
     """
     with undisturbed(), STORES[store]() as play:
         try:
-            return explore(as_run_by(play, SCENARIOS[name]), backend=backend, seeds=seeds)
+            return explore(as_run_by(play, SCENARIOS[name]), backend=backend, seeds=seeds), None
         except RaceFound as found:
-            again = f"python -m tests.races.search {name} {store} {backend} {found.trace!r}"
-            raise AssertionError(f"{''.join(traceback.format_exception(found))}\n{again}") from None
+            return found.tried, found.trace
 
 
-def main(name: str, store: str, backend: str, trace: str = "") -> None:
-    """Run a scenario once more."""
+def run_again(name: str, store: str, backend: str, trace: str) -> None:
+    """Run a scenario in the schedule of a trace; raise RaceFound if it fails."""
     with STORES[store]() as play:
-        replay(as_run_by(play, SCENARIOS[name]), trace, backend=backend)
+        try:
+            replay(as_run_by(play, SCENARIOS[name]), trace, backend=backend)
+        except RaceFound as found:
+            found.add_note(f"python -m tests.races.search {name} {store} {backend} {trace!r}")
+            raise
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run_again(*sys.argv[1:])

@@ -20,6 +20,7 @@ from tests.races.search import (
     STORES,
     as_run_by,
     in_memory,
+    run_again,
     search,
     undisturbed,
 )
@@ -27,17 +28,18 @@ from tests.races.search import (
 SEEDS = {
     "memory": effort(500, soak=10_000),
     "sqlite": effort(500, soak=10_000),
-    "remote": effort(50, soak=10_000),
+    "remote": effort(50, soak=2_000),
 }
 
 CORES = 2
 
 COUNTLESS = {
-    "requests_of_three_users",
+    "requests_of_three_users",  # three tasks and more: nobody waits for all their orders
     "child_tasks_and_threads_of_two_users",
-    "a_store_that_fails_in_the_middle_of_a_batch",
+    "counters_in_a_first_visit",
+    "a_store_that_fails_in_the_middle_of_a_batch",  # need what runs in the background
+    "a_touch_that_the_store_refuses",
 }
-"""Three tasks and more: nobody waits for all their orders."""
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +54,18 @@ def cores() -> Iterator[ProcessPoolExecutor]:
 def test_a_promise_holds_in_every_order_that_is_tried(
     name: str, cores: ProcessPoolExecutor, tally: Tally
 ) -> None:
-    searches = [
-        cores.submit(search, name, store, backend, range(SEEDS[store]))
+    searches = {
+        (store, backend): cores.submit(search, name, store, backend, range(SEEDS[store]))
         for store in STORES
         for backend in BACKENDS
-    ]
+    }
 
-    for one in searches:
-        tally("schedules", one.result())
+    for (store, backend), one in searches.items():
+        tried, failing = one.result()
+        if failing is not None:
+            run_again(name, store, backend, failing)
+            pytest.fail(f"on {store} and {backend} it failed once, and not again: {failing!r}")
+        tally("schedules", tried)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -68,6 +74,6 @@ def test_a_promise_holds_in_all_orders_that_there_are_without_background_tasks(
     name: str, backend: str, tally: Tally
 ) -> None:
     with undisturbed(), in_memory(is_lifespan_run=False) as play:
-        tried = explore_all(as_run_by(play, SCENARIOS[name]), backend=backend, limit=500)
+        tried = explore_all(as_run_by(play, SCENARIOS[name]), backend=backend, limit=1000)
 
     tally("schedules", tried)

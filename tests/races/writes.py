@@ -66,6 +66,22 @@ async def counters_in_two_processes(world: World) -> None:
     assert await world.everything() == {handle_of(id): {"n": 3}}
 
 
+async def counters_in_a_first_visit(world: World) -> None:
+    """They start the session together, and count in it all the same."""
+    seen = []
+
+    async with world.process() as sessions, sessions.open() as session:
+
+        async def count() -> None:
+            await pause()
+            seen.append(await session.update("n", lambda n: n + 1, default=0))
+
+        await together(count, count, count)
+
+    assert sorted(seen) == [1, 2, 3]
+    assert list((await world.everything()).values()) == [{"n": 3}]
+
+
 async def a_counter_beside_a_put(world: World) -> None:
     id = await world.begin(n=0)
     seen = []
@@ -231,6 +247,28 @@ async def a_refresh_beside_a_writer(world: World) -> None:
         await together(partial(tell, sessions), partial(look_again, sessions))
 
     assert await world.everything() == {handle_of(id): {"seed": 0, "theirs": 1, "mine": 2}}
+
+
+async def a_refresh_beside_a_sibling(world: World) -> None:
+    """What other tasks of the request write while the session is read again is kept."""
+    id = await world.begin(seed=0)
+
+    async with world.process() as sessions, sessions.open(id) as session:
+
+        async def write_on() -> None:
+            session["a"] = 1
+            await pause()
+            session["b"] = 2
+            await session.save()
+            session["c"] = 3
+
+        async def look_again() -> None:
+            await session.refresh()
+
+        await together(look_again, write_on)
+        assert session.all() == {"seed": 0, "a": 1, "b": 2, "c": 3}
+
+    assert await world.everything() == {handle_of(id): {"seed": 0, "a": 1, "b": 2, "c": 3}}
 
 
 async def the_flusher_beside_the_end_of_the_exchange(world: World) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from anyio.lowlevel import checkpoint
 from minisession import SessionManager
 from minisession._worker import Work, start_worker
 from minisession.stores._sqlite.batches import SQLiteBatches
+from minisession.stores._writer import Answer, Job, Purge, Writer
 from minisession.testing import RaceFound, explore, explore_all, virtual_time
 from minisession.testing._races import threads
 
@@ -346,7 +347,7 @@ def test_a_commit_to_sqlite_is_handed_over_applied_and_answered_at_any_time(
                 tasks.start_soon(step)
             logs.add("".join(log).strip())
 
-    explore(scenario, backend=backend, seeds=range(150))
+    explore(scenario, backend=backend, seeds=range(80))
 
     assert logs >= {
         "applied answered . . .",
@@ -354,6 +355,43 @@ def test_a_commit_to_sqlite_is_handed_over_applied_and_answered_at_any_time(
         ". applied . answered .",
         ". . . applied answered",
         "applied . . . answered",
+    }
+
+
+def test_who_waits_for_a_commit_can_be_cancelled_before_and_after_it_is_applied(
+    backend: str,
+) -> None:
+    async def scenario(log: list[str]) -> None:
+        class Logging:
+            def apply(self, jobs: Sequence[Job]) -> list[Answer]:
+                log.append("applied ")
+                return [0 for _ in jobs]
+
+            def close(self) -> None:
+                pass
+
+        writer = Writer("a writer", Logging)
+        scope = anyio.CancelScope()
+
+        async def save() -> None:
+            with scope:
+                await writer.do([Purge(1)], 0.0)
+                log.append("answered ")
+
+        async def cancel() -> None:
+            log.append("cancelled ")
+            scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(save)
+            tasks.start_soon(cancel)
+        assert writer.close(0)
+
+    assert orders(scenario, backend) == {
+        "cancelled applied ",
+        "applied cancelled ",  # and not answered: this is the moment in between
+        "applied cancelled answered ",
+        "applied answered cancelled ",
     }
 
 

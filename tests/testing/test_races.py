@@ -25,6 +25,7 @@ from minisession.testing import (
     replay,
     virtual_time,
 )
+from minisession.testing._races import run
 
 pytestmark = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
@@ -137,6 +138,15 @@ def test_seeds_find_nearly_all_orders(backend: str) -> None:
     assert explore(steps_of(2, 3, log), backend=backend, seeds=range(300)) == 300
 
     assert len(set("".join(log).split())) > 18  # of 20
+
+
+def test_all_schedules_are_run_until_one_fails(backend: str) -> None:
+    with pytest.raises(RaceFound) as caught:
+        explore_all(lost_update, backend=backend)
+
+    race = caught.value
+    assert (race.backend, race.seed) == (backend, None)
+    assert 1 <= race.tried < 30
 
 
 def test_more_schedules_than_the_limit_are_no_proof(backend: str) -> None:
@@ -305,10 +315,14 @@ async def forever() -> None:
     ("scenario", "problem"),
     [
         (shielded_for_ever, "Stuck: nothing is ready"),
-        (round_and_round, "Endless: after 20,000 steps the scenario has not ended"),
+        (round_and_round, "Endless: after 3,000 steps the scenario has not ended"),
     ],
 )
-def test_what_never_ends_is_ended(backend: str, scenario: Scenario, problem: str) -> None:
+def test_what_never_ends_is_ended(
+    backend: str, scenario: Scenario, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "MAX_STEPS", 3_000)
+
     assert str(found(scenario, backend, 1)).startswith(problem)
 
 

@@ -84,6 +84,9 @@ class SQLiteBatches:
         connection = self._open()
         try:
             connection.execute("BEGIN IMMEDIATE")
+        except UnicodeDecodeError as error:
+            self._drop()
+            raise explain(error, self._path) from error
         except sqlite3.Error as error:
             if not is_busy(error):
                 self._drop()
@@ -101,7 +104,9 @@ class SQLiteBatches:
 
     def _refusal(self, job: Job, error: Exception) -> StoreError:
         """Return the answer to a job that failed alone. Its message shows no value."""
-        if isinstance(error, sqlite3.Error) and hasattr(error, "sqlite_errorcode"):
+        if isinstance(error, UnicodeDecodeError) or (
+            isinstance(error, sqlite3.Error) and hasattr(error, "sqlite_errorcode")
+        ):
             return explain(error, self._path)
         logger.error("a change cannot be stored: %s", type(error).__name__)
         what = "purge" if isinstance(job.request, Purge) else f"session {job.request.handle}"

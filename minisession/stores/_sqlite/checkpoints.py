@@ -44,10 +44,17 @@ class Checkpointer:
         self.log_is_long = False
 
     def note_commit(self) -> None:
-        """Say that there is something to copy. Called by the writer alone."""
-        if self._worker is None:
-            self._worker = start_worker(f"checkpoints of {self._path}", self._work())
-        self._worker.wake()
+        """Say that there is something to copy. Called by the writer alone.
+
+        Raises nothing: what was committed is stored, also where no thread is left to copy it.
+        """
+        try:
+            if self._worker is None:
+                self._worker = start_worker(f"checkpoints of {self._path}", self._work())
+        except RuntimeError as error:  # the next commit tries again
+            logger.warning("no checkpoints of %s: %s", self._path, error)
+        else:
+            self._worker.wake()
 
     def close(self) -> None:
         """End the thread and wait for it."""

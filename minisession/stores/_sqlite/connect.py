@@ -50,7 +50,7 @@ def connect(path: str, *, busy_timeout: float = BUSY_TIMEOUT) -> sqlite3.Connect
     try:
         _prepare(connection, path)
         connection.execute(f"PRAGMA busy_timeout = {busy_timeout * 1000:.0f}")
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         connection.close()
         raise explain(error, path) from error
     except StoreUnavailable:

@@ -48,11 +48,14 @@ def is_busy(error: sqlite3.Error) -> bool:
     return code_of(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def explain(error: sqlite3.Error, path: str) -> StoreUnavailable:
+def explain(error: sqlite3.Error | UnicodeDecodeError, path: str) -> StoreUnavailable:
     """Return the error that says which file, what is wrong and what to do.
 
-    SQLite's own words are in it. They name tables and codes, never a value.
+    SQLite's own words are in it. They name tables and codes, never a value. Where they quote a
+    damaged name, Python cannot read them, and says so by a UnicodeDecodeError.
     """
+    if isinstance(error, UnicodeDecodeError):
+        return StoreUnavailable(f"session database {path} {DAMAGED.format(path=path)}")
     explanation = EXPLANATIONS.get(code_of(error), "cannot be used").format(path=path)
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     return StoreUnavailable(f"session database {path} {explanation} ({name}: {error})")

@@ -59,6 +59,9 @@ class Reader:
         connection = self._opened()
         try:
             return connection.execute(LOAD, (handle, now)).fetchall()
+        except UnicodeDecodeError as error:
+            self._drop()
+            raise explain(error, self._path) from error
         except sqlite3.DatabaseError as error:
             if not hasattr(error, "sqlite_errorcode"):
                 raise
@@ -121,5 +124,5 @@ def _query(path: str, query: str, parameters: tuple[object, ...]) -> list[tuple[
     with closing(connect(path)) as connection:
         try:
             return connection.execute(query, parameters).fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise explain(error, path) from error

@@ -9,6 +9,7 @@
     stuck.py         which tasks wait, and where
     threads.py       worker threads, which run only while the loop stands still
     workers.py       threads of stores, driven as tasks
+    anyio_shim.py    where anyio asks its backend for threads, it gets ours
     asyncio_shim.py  the loop, under control
     trio_shim.py     the same for trio
 

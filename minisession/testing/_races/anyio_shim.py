@@ -40,7 +40,7 @@ def controlled_threads(backend: type[Any], threads: Threads) -> Iterator[None]:
             setattr(backend, name, original)
 
 
-async def _to_thread(
+async def _to_thread(  # noqa: PLR0917  # the last four are anyio's
     backend: type[Any], threads: Threads, func: Callable[..., Any], args: tuple[Any, ...],
     abandon_on_cancel: bool = False, limiter: Any = None,
 ) -> Any:  # fmt: skip

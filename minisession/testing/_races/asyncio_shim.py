@@ -28,6 +28,11 @@ from .threads import Threads
 __all__ = ["controlled", "run_scenario"]
 
 
+SPINNING = 100
+"""Rounds of callbacks without a step. Longer chains only look again and again whether something has
+happened, as anyio does to cancel a task that cannot be cancelled yet; time passes meanwhile."""
+
+
 class ControlledLoop(asyncio.BaseEventLoop):
     """An event loop without a selector, whose every step the run chooses."""
 
@@ -38,6 +43,7 @@ class ControlledLoop(asyncio.BaseEventLoop):
         self._callbacks: list[asyncio.Handle] = []
         self._steps: Ready[tuple[int, asyncio.Handle]] = Ready(lambda step: step[0], run.choose)
         self._timers: list[asyncio.TimerHandle] = []
+        self._rounds = 0
         self._births: dict[asyncio.Task[Any], int] = {}
         self.set_exception_handler(self._report)
 
@@ -89,7 +95,9 @@ class ControlledLoop(asyncio.BaseEventLoop):
             " can repeat when they are ready. Speak to the application directly"
         )
 
-    add_reader = add_writer = create_connection = create_server = _refuse
+    add_reader = _refuse  # pyright: ignore[reportAssignmentType]
+    add_writer = _refuse  # pyright: ignore[reportAssignmentType]
+    create_connection = create_server = _refuse
     subprocess_exec = subprocess_shell = connect_read_pipe = connect_write_pipe = _refuse
 
     # --- one step after the other --------------------------------------------------------------
@@ -102,10 +110,14 @@ class ControlledLoop(asyncio.BaseEventLoop):
             if not handle.cancelled():
                 handle._run()
         if len(self._steps):
+            self._rounds = 0
             _, handle = self._steps.take()
             if not handle.cancelled():
                 handle._run()
-        elif not self._callbacks and not self._stopping:  # type: ignore[attr-defined]
+            return
+        self._rounds += 1
+        is_idle = not self._callbacks or self._rounds > SPINNING
+        if is_idle and not self._stopping:  # type: ignore[attr-defined]
             self._let_time_pass()
 
     def _ring_timers(self) -> None:

@@ -125,7 +125,7 @@ class _Searching:
         if self._collected:
             gc.enable()
         self._prepared.__exit__(None, None, None)
-        self._threads.__exit__()
+        self._threads.end()
 
     def fails(self, schedule: Schedule) -> BaseException | None:
         """Run the scenario once; return what it raised, or why it was ended."""

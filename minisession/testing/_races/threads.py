@@ -97,18 +97,13 @@ def _result_of(function: Callable[[], T]) -> Result[T]:
 
 
 class Threads:
-    """The threads of a search. They run no two at a time, so one is enough until it stands still.
-
-    Leaving the block ends them.
-    """
+    """The threads of a search. No two run at a time, so one is enough until it stands still."""
 
     def __init__(self) -> None:
         self._idle: list[_Thread] = []
 
-    def __enter__(self) -> Threads:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def end(self) -> None:
+        """End them, except for one that never came back."""
         for thread in self._idle:
             thread.end()
 
@@ -154,14 +149,8 @@ async def _answer(question: Question) -> Result[Any]:
 def asked_from_thread(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Do what `anyio.from_thread.run` does: run something in the loop and wait for it.
 
-    Raises:
-        RuntimeError: the calling thread is none of ours.
+    Only in our own threads: anyio itself refuses any other that has no token.
     """
-    thread: _Thread | None = getattr(_here, "thread", None)
-    if thread is None:
-        raise RuntimeError(
-            "under `explore`, only a thread that anyio.to_thread.run_sync has started can call"
-            " into the loop: nobody can say when any other thread runs"
-        )
+    thread: _Thread = _here.thread
     answer: T = thread.ask(Question(function, copy_context()))
     return answer

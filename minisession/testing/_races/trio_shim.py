@@ -80,9 +80,6 @@ class ControlledOrder:
         self._ready.remove(task)
         return task
 
-    def random(self) -> float:
-        return 0.0
-
     def _check_progress(self) -> None:
         """Nothing was ready: either the clock has jumped, or there is nothing to wait for."""
         runner = _runner()
@@ -124,7 +121,8 @@ _age = attrgetter("_counter")
 
 
 def _runner() -> Any:
-    return _run.GLOBAL_RUN_CONTEXT.runner
+    context: Any = _run.GLOBAL_RUN_CONTEXT
+    return context.runner
 
 
 @contextmanager
