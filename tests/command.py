@@ -77,6 +77,7 @@ def running(folder: Path, *arguments: str, **changes: str) -> Iterator[Running]:
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
+            process_group=0,  # like a command that is started at a terminal
         )
     with process:
         try:
@@ -94,6 +95,6 @@ def running(folder: Path, *arguments: str, **changes: str) -> Iterator[Running]:
 def _announced(process: subprocess.Popen[str], folder: Path) -> str:
     assert process.stdout is not None
     line = process.stdout.readline()
-    match = re.fullmatch(r"Listening on (http://\S+)\n", line)
+    match = re.fullmatch(r"Listening on (https?://\S+|unix:\S+)\n", line)
     assert match, f"{line!r}, and on stderr: {(folder / 'stderr.txt').read_text()}"
     return match[1]

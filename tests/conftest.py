@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.certificates import Certificate, issue
 from tests.effort import SOAK, Tally, summed
 from tests.watch import LogWatch, remember_secrets, shows_an_id
 
@@ -48,6 +49,12 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Run every anyio test on both backends."""
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """A server's certificate and key, made once."""
+    return issue(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest.fixture

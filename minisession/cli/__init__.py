@@ -3,11 +3,13 @@
     main       arguments in, exit code out
     options    the server's options as arguments
     apps       "module:app" -> the ASGI application
+    logs       how log records look
+    supervisor several processes that serve together
     serving    the commands that run a server
     bench      the benchmarks
 
-Exit codes: 0 done, or stopped in good order; 1 it cannot be done, or a benchmark has found what
-must not be; 2 the command line is wrong.
+Exit codes: 0 done, or stopped in good order; 1 it cannot be done, a worker did not stop in good
+order, or a benchmark has found what must not be; 2 the command line is wrong.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: help was asked for (code 0), or there is no such option (code 2).
     """
     parser = _parser()
-    options = parser.parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    options = parser.parse_args(words)
+    options.words = words
     try:
         options.run(options)
     except (AppNotFound, WrongOption) as error:

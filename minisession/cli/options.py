@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+from .logs import FORMATS
+
+MOST_WORKERS: Final = 1000  # more is a slip of the finger
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,9 @@ class Option:
 WHERE = (
     Option("host", "127.0.0.1", "HOST", "name or address to listen on; 0.0.0.0 for all"),
     Option("port", 8000, "PORT", "0 lets the system choose"),
+    Option("uds", "", "PATH", "listen on a Unix socket instead"),
+    Option("certfile", "", "FILE", "serve https, with this certificate and its chain, in PEM"),
+    Option("keyfile", "", "FILE", "its private key, in PEM, if the certificate's file lacks it"),
 )
 
 TIMES = (
@@ -47,31 +54,71 @@ LIMITS = (
     Option("backlog", 1024, "N", "connections that wait to be accepted"),
 )
 
-REST = (
-    Option("root_path", "", "PATH", "where a proxy has mounted the application, such as /shop"),
-    Option("access_log", False, "", "log a line for each response"),
+PROXY = (
+    Option("root_path", "", "PATH", "where it has mounted the application, such as /shop"),
+    Option(
+        "forwarded_allow_ips",
+        "",
+        "LIST",
+        "believe these addresses and networks, such as 127.0.0.1,10.0.0.0/8, when they say who sent"
+        " a request: in X-Forwarded-For and -Proto, or Forwarded. unix is who comes through a Unix"
+        " socket, * is anybody",
+    ),
 )
 
-OPTIONS = (*WHERE, *TIMES, *LIMITS, *REST)
+LOGS = (Option("access_log", False, "", "log each response"),)
+
+OPTIONS = (*WHERE, *TIMES, *LIMITS, *PROXY, *LOGS)
 
 
 def add_server_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that every command with a server has."""
-    _add(parser.add_argument_group("where"), WHERE)
     parser.add_argument(
         "--backend",
         choices=("asyncio", "trio"),
         default="asyncio",
         help="the event loop (default: %(default)s)",
     )
+    parser.add_argument(
+        "--workers",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="processes that serve together (default: %(default)s)",
+    )
+    # How a supervisor starts a worker: the descriptors of its channel and of the sockets.
+    parser.add_argument("--worker", type=_descriptors, default=(), help=argparse.SUPPRESS)
+    _add(parser.add_argument_group("where"), WHERE)
     _add(parser.add_argument_group("times, in seconds"), TIMES)
     _add(parser.add_argument_group("limits"), LIMITS)
-    _add(parser.add_argument_group("more"), REST)
+    _add(parser.add_argument_group("behind a proxy"), PROXY)
+    logs = parser.add_argument_group("logs, on stderr")
+    _add(logs, LOGS)
+    logs.add_argument(
+        "--log-format",
+        choices=FORMATS,
+        default=FORMATS[0],
+        help="lines to read, or a JSON object for each record (default: %(default)s)",
+    )
 
 
 def server_fields(options: argparse.Namespace) -> dict[str, Any]:
     """Return what was chosen, as the fields of a `ServerConfig`."""
-    return {option.field: getattr(options, option.field) for option in OPTIONS}
+    return {option.field: getattr(options, option.field) for option in OPTIONS} | {
+        "fds": options.worker[1:]
+    }
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= MOST_WORKERS):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: allowed is 1 to {MOST_WORKERS}, as in --workers 4"
+        )
+    return int(text)
+
+
+def _descriptors(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(",")))
 
 
 def _add(group: argparse._ArgumentGroup, options: tuple[Option, ...]) -> None:

@@ -9,22 +9,32 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib.util
-import logging
 import os
+import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
 
 from minisession.asgi import SessionMiddleware
 from minisession.config import SessionConfig
 from minisession.demo import create_app
 
 from .apps import ASGIApp, load_app
+from .logs import log_to_stderr
 from .options import server_fields
+from .supervisor import Supervisor, WorkerFailed
 
-Address = tuple[str, int]
+if TYPE_CHECKING:
+    from minisession.server import ServerConfig
+
+Address = tuple[str, int | None]  # host and port, or the path of a Unix socket and None
+Announce = Callable[[Sequence[Address]], None]
 
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # names, nothing is bound here
 
@@ -51,13 +61,16 @@ def serve(options: argparse.Namespace) -> None:
         WrongOption: an option or an environment variable is not allowed.
         CannotServe: the server cannot start.
     """
-    _require_server(options.backend)
-    app = load_app(options.app)
-    _log_to_stderr()
-    if options.store is not None:
+
+    def create() -> ASGIApp:
+        app = load_app(options.app)
+        _log(options)
+        if options.store is None:
+            return app
         with _refusing_what_is_wrong():
-            app = SessionMiddleware(app, options.store, SessionConfig.from_env())
-    _run(app, options, _announce)
+            return SessionMiddleware(app, options.store, SessionConfig.from_env())
+
+    _run(create, options, partial(_announce, is_secure=bool(options.certfile)))
 
 
 def demo(options: argparse.Namespace) -> None:
@@ -67,26 +80,34 @@ def demo(options: argparse.Namespace) -> None:
         WrongOption: an option is not allowed.
         CannotServe: the server cannot start.
     """
-    _require_server(options.backend)
-    _log_to_stderr()
-    with _refusing_what_is_wrong():
-        app = create_app(options.store, options.backend)
+    is_secure = bool(options.certfile)
+
+    def create() -> ASGIApp:
+        _log(options)
+        with _refusing_what_is_wrong():
+            return create_app(options.store, options.backend)
 
     def on_start(addresses: Sequence[Address]) -> None:
-        _announce(addresses)
+        _announce(addresses, is_secure=is_secure)
         _say(_where(options.store))
         _say("Stop with Ctrl-C.")
         is_welcome = is_browser_welcome(os.environ, is_terminal=_is_on_terminal())
-        if is_welcome and not options.no_browser:
-            _open_browser(url_of(_reachable(addresses[0])))
+        if is_welcome and not (options.no_browser or options.uds):
+            _open_browser(url_of(_reachable(addresses[0]), is_secure=is_secure))
 
-    _run(app, options, on_start)
+    _run(create, options, on_start)
 
 
-def url_of(address: Address) -> str:
-    """Return an address as the beginning of a URL; IPv6 goes in brackets (RFC 3986, 3.2.2)."""
+def url_of(address: Address, *, is_secure: bool = False) -> str:
+    """Return an address as the beginning of a URL; IPv6 goes in brackets (RFC 3986, 3.2.2).
+
+    A Unix socket has none: "unix:" and its path, as in nginx's `proxy_pass`.
+    """
     host, port = address
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    if port is None:
+        return f"unix:{host}"
+    scheme = "https" if is_secure else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _reachable(address: Address) -> Address:
@@ -94,22 +115,78 @@ def _reachable(address: Address) -> Address:
     return _WILDCARDS.get(host, host), port
 
 
-def _run(
-    app: ASGIApp,
-    options: argparse.Namespace,
-    on_start: Callable[[Sequence[Address]], None],
-) -> None:
-    # Imported here because it needs h11: the rest of the command line does without.
-    from minisession.server import LifespanFailed, ServerConfig, run  # noqa: PLC0415
+def _run(create: Callable[[], ASGIApp], options: argparse.Namespace, announce: Announce) -> None:
+    """Serve what `create` makes: in this process, or in several workers, of which this may be one.
+
+    `announce` is called once, by whoever the user has started.
+    """
+    _require_server(options.backend)
+    # Imported late because it needs h11: the rest of the command line does without.
+    from minisession.server import ServerConfig  # noqa: PLC0415
 
     with _refusing_what_is_wrong():
         config = ServerConfig(**server_fields(options))
+    if options.worker:
+        with socket.socket(fileno=options.worker[0]) as channel:
+            channel.set_inheritable(False)
+            stop_after = partial(anyio.wait_readable, channel)  # the supervisor says nothing more
+            _serve(create(), config, options, partial(_tell, channel), stop_after)
+    elif options.workers > 1:
+        _supervise(config, options, announce)
+    else:
+        _serve(create(), config, options, announce, None)
+
+
+def _tell(channel: socket.socket, _: Sequence[Address]) -> None:
+    with suppress(ConnectionError):  # a supervisor that is no more is noticed by `stop_after`
+        channel.send(b"1")
+
+
+def _serve(
+    app: ASGIApp,
+    config: ServerConfig,
+    options: argparse.Namespace,
+    announce: Announce,
+    stop_after: Callable[[], Awaitable[object]] | None,
+) -> None:
+    from minisession.server import CertificateRefused, LifespanFailed, run  # noqa: PLC0415
+
     try:
-        run(app, config, options.backend, on_start=on_start)
-    except LifespanFailed as error:
+        run(app, config, options.backend, on_start=announce, stop_after=stop_after)
+    except (CertificateRefused, LifespanFailed) as error:
         raise CannotServe(str(error)) from None
     except OSError as error:
-        raise CannotServe(_cannot_listen(error, config.host, config.port)) from None
+        raise CannotServe(_cannot_listen(error, config)) from None
+
+
+def _supervise(config: ServerConfig, options: argparse.Namespace, announce: Announce) -> None:
+    from minisession.server import Listeners  # noqa: PLC0415
+
+    _refuse_memory(options.store)
+    _log(options)
+    command = [sys.executable, "-m", "minisession", *options.words]
+    # A worker has this time for its requests, then for the application's shutdown.
+    patience = 2 * config.graceful_timeout + 5.0
+    with Listeners(config) as listeners:
+        try:
+            listeners.open()
+        except OSError as error:
+            raise CannotServe(_cannot_listen(error, config)) from None
+        addresses = listeners.addresses
+        descriptors = [each.fileno() for each in listeners.sockets]
+        supervisor = Supervisor(command, descriptors, options.workers, patience)
+        try:
+            supervisor.run(on_start=lambda: announce(addresses), on_stop=listeners.close)
+        except WorkerFailed as error:
+            raise CannotServe(str(error)) from None
+
+
+def _refuse_memory(store: str | None) -> None:
+    if store is not None and store.startswith("memory:"):
+        raise WrongOption(
+            "--store memory:// lives in one process, and each worker would have sessions of its"
+            " own. Use --workers 1, or a store that they share: --store sqlite:///sessions.db"
+        )
 
 
 @contextmanager
@@ -121,12 +198,20 @@ def _refusing_what_is_wrong() -> Iterator[None]:
         raise WrongOption(str(error).removeprefix("ServerConfig.")) from None
 
 
-def _cannot_listen(error: OSError, host: str, port: int) -> str:
+def _cannot_listen(error: OSError, config: ServerConfig) -> str:
     number = error.errno or 0
-    advice = _ADVICE.get(number, "Choose another address: --host 127.0.0.1 --port 0")
     # asyncio's text repeats the address; the system's is plain. Resolvers have numbers below 0.
-    reason = os.strerror(number) if number > 0 else error.strerror
-    return f"cannot listen on {host} port {port}: {reason}. {advice}"
+    reason = os.strerror(number) if number > 0 else error.strerror or str(error)
+    if config.uds:
+        return f"cannot listen on unix:{config.uds}: {reason}. {_advice_for_uds(number)}"
+    advice = _ADVICE.get(number, "Choose another address: --host 127.0.0.1 --port 0")
+    return f"cannot listen on {config.host} port {config.port}: {reason}. {advice}"
+
+
+def _advice_for_uds(number: int) -> str:
+    if number == errno.EADDRINUSE:
+        return "Stop what listens there; a file that is no socket is left alone"
+    return "Choose a short path in a folder that you may write to: --uds /tmp/shop.sock"
 
 
 def _require_server(backend: str) -> None:
@@ -139,15 +224,13 @@ def _require_server(backend: str) -> None:
         )
 
 
-def _log_to_stderr() -> None:
-    """Show warnings, and what this package says, unless the application has set up its own."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("minisession").setLevel(logging.INFO)
+def _log(options: argparse.Namespace) -> None:
+    log_to_stderr(options.log_format, with_process=options.workers > 1)
 
 
-def _announce(addresses: Sequence[Address]) -> None:
-    """Say where the server listens: one line, each address a word that begins with http://."""
-    _say("Listening on " + " ".join(map(url_of, addresses)))
+def _announce(addresses: Sequence[Address], *, is_secure: bool) -> None:
+    """Say where the server listens: one line, each address a word, such as http://localhost:80."""
+    _say("Listening on " + " ".join(url_of(each, is_secure=is_secure) for each in addresses))
 
 
 def _where(store: str) -> str:

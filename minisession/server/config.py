@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
+from .forwarded import TrustedProxies
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerConfig:
@@ -16,7 +18,16 @@ class ServerConfig:
     Attributes:
         host: name or address to bind to; every address that it resolves to is bound.
         port: 0 lets the system choose; `serve` reports the real one.
+        uds: path of a Unix socket to listen on instead; who may connect is decided by the
+            permissions of its folder. It is removed in the end.
+        fds: descriptors of listening sockets to use instead, which somebody else has bound. They
+            become the server's own, which closes them in the end.
         backlog: connections that the kernel keeps waiting for us (uvicorn: 2048, nginx: 511).
+        certfile: PEM file with the certificate and its chain: everything is https then.
+        keyfile: PEM file with the private key; "" if the certificate's file holds it.
+        forwarded_allow_ips: proxies that are believed when they say who sent a request, in
+            X-Forwarded-For and -Proto or Forwarded: addresses and networks, separated by commas;
+            "unix" for a Unix socket, "*" for whoever connects (uvicorn: 127.0.0.1).
         root_path: the ASGI `root_path`: where the app is mounted, "" or "/prefix".
         keep_alive_timeout: silence between two requests, and before the first (uvicorn: 5).
         head_timeout: absolute time for a request line and its headers, from the first byte.
@@ -35,7 +46,12 @@ class ServerConfig:
 
     host: str = "127.0.0.1"
     port: int = 8000
+    uds: str = ""
+    fds: tuple[int, ...] = ()
     backlog: int = 1024
+    certfile: str = ""
+    keyfile: str = ""
+    forwarded_allow_ips: str = ""
     root_path: str = ""
     keep_alive_timeout: float = 5.0
     head_timeout: float = 10.0
@@ -52,6 +68,12 @@ class ServerConfig:
         self._check("host", bool(self.host), "a host name or an address, such as '127.0.0.1'")
         self._check("port", _is_int(self.port) and 0 <= self.port <= 65535, "0 to 65535")
         self._check("root_path", _is_prefix(self.root_path), "'' or a path such as '/app'")
+        self._check("fds", all(map(_is_int, self.fds)), "a tuple of file descriptors")
+        self._check("keyfile", not self.keyfile or bool(self.certfile), "'' without a certfile")
+        try:
+            TrustedProxies(self.forwarded_allow_ips)
+        except ValueError as error:
+            raise ValueError(f"ServerConfig.forwarded_allow_ips: {error}") from None
         for name in (field.name for field in fields(self)):
             if name.endswith("_timeout"):
                 self._check(name, _is_seconds(getattr(self, name)), "seconds greater than 0")

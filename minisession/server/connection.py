@@ -17,8 +17,9 @@ import anyio
 
 from .config import ServerConfig
 from .errors import ClientDisconnected, RequestRefused
+from .forwarded import Client
 from .requests import RequestReader
-from .scope import Address
+from .sockets import Address
 from .transport import Transport
 
 _NOTHING = memoryview(b"")
@@ -44,21 +45,22 @@ class Connection:
         "is_gone",
         "is_idle",
         "reader",
+        "scheme",
         "server",
     )
-
-    scheme = "http"
 
     def __init__(
         self,
         config: ServerConfig,
         transport: Transport,
-        client: Address | None,
+        client: Client | None,
         server: Address | None,
+        scheme: str = "http",
     ) -> None:
         self.client = client
         self.server = server
-        self.reader = RequestReader(config, self.scheme)
+        self.scheme = scheme
+        self.reader = RequestReader(config, scheme)
         self.is_gone = False
         self.has_expired = False
         self.is_idle = False
@@ -178,7 +180,8 @@ class Connection:
 
         The reset that unread bytes provoke would eat the last response (RFC 9112 section 9.6).
         """
-        self._transport.stop_sending()
+        while not self._transport.stop_sending():
+            await self._wait_writable()
         deadline = monotonic() + seconds
         while not (self.is_gone or self.reader.is_at_eof):
             try:
@@ -189,8 +192,14 @@ class Connection:
             self.read_nowait()
 
     def close(self) -> None:
-        """Give the socket back; what was written is still delivered."""
+        """Give the socket back; what was written is still delivered.
+
+        Only between two requests does the client see a proper end: within a response, where the
+        owner was cancelled, TLS must not say that this was all.
+        """
         self.is_gone = True
+        if self.is_idle:
+            self._transport.stop_sending()
         self._transport.close()
 
     def reset(self) -> None:

@@ -4,6 +4,7 @@
     ClientDisconnected  the client's: it is gone, and `send()` says so to the app (an OSError)
     AppProtocolError    the app's: a message that ASGI does not allow at that point
     LifespanFailed      the app's: it declared that it cannot start, or failed to stop
+    CertificateRefused  the operator's: the files for TLS cannot be used
 
 No message holds a header value or a body: they may be secrets.
 """
@@ -33,3 +34,7 @@ class AppProtocolError(RuntimeError):
 
 class LifespanFailed(RuntimeError):
     """The app answered `lifespan.startup.failed` or `lifespan.shutdown.failed`."""
+
+
+class CertificateRefused(Exception):
+    """The certificate or its key cannot be used; the message names the file and says why."""

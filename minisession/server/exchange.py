@@ -14,6 +14,7 @@ from time import monotonic
 import anyio
 import anyio.lowlevel
 
+from .access_log import log_access
 from .connection import Connection
 from .cycle import DISCONNECT, Cycle
 from .errors import ClientDisconnected, RequestRefused
@@ -57,7 +58,9 @@ class Exchange:
         self._is_running = False
         self._receiving: anyio.Lock | None = None  # made when needed
         self._receivers: set[anyio.CancelScope] = set()
-        self._sent = 0
+        self._sent = self._octets = 0
+        self._client = connection.client
+        self._began = monotonic() if service.config.access_log else 0.0
 
     def __repr__(self) -> str:
         return f"<Exchange {self.cycle!r}>"
@@ -77,12 +80,15 @@ class Exchange:
             self._hand_over(self.cycle)
 
     async def _run_app(self) -> None:
-        connection, service = self._connection, self._service
+        connection, service, scheme = self._connection, self._service, self._connection.scheme
+        if service.proxies is not None:
+            headers = self.cycle.request.headers
+            self._client, scheme = service.proxies.origin(headers, self._client, scheme)
         scope = http_scope(
             self.cycle.request,
-            scheme=connection.scheme,
+            scheme=scheme,
             root_path=service.config.root_path,
-            client=connection.client,
+            client=self._client,
             server=connection.server,
             state=service.state,
         )
@@ -205,6 +211,7 @@ class Exchange:
         data = self.cycle.send(message)
         if not data:
             return
+        self._octets += len(data)
         self._sent += max(len(data), MESSAGE)
         if not connection.write_nowait(data):
             self._sent = 0
@@ -214,10 +221,16 @@ class Exchange:
         if self._is_over:
             return
         self._is_over = True
+        if self._service.config.access_log:
+            self._log_access()
         for scope in tuple(self._receivers):
             scope.cancel()
         if not self._is_running:  # a task of the app has sent the end, while the app itself waits
             self._watch(False)
+
+    def _log_access(self) -> None:
+        cycle, seconds = self.cycle, monotonic() - self._began
+        log_access(self._client, cycle.request, cycle.status, self._octets, seconds)
 
 
 def _is_disconnect(error: Exception) -> bool:

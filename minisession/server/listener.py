@@ -1,27 +1,23 @@
-"""Accepting connections: binds, accepts, and sees that deadlines are kept.
+"""Accepting connections, and seeing that their deadlines are kept.
 
-Owns the listening sockets. What happens on a connection is `relay.py`'s business, when a server
-starts and stops `main.py`'s.
+What a connection is made of is decided here. What happens on it is `relay.py`'s business, when a
+server starts and stops `main.py`'s.
 """
 
 from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from time import monotonic
 
 import anyio
-from anyio.abc import SocketAttribute, SocketStream
-from anyio.streams.stapled import MultiListener
 
-from .config import ServerConfig
 from .connection import Connection
 from .on_asyncio import LoopTransport
 from .relay import Relay
-from .scope import Address
 from .service import Service, logger
+from .sockets import address_of
+from .tls import TLSTransport
 from .transport import Transport
 
 # Without descriptors or memory accept() fails again at once: wait instead of spinning.
@@ -33,41 +29,6 @@ _BATCH = 32
 
 # Deadlines are looked at this often, in seconds, or four times per shortest time-out.
 MAX_INTERVAL = 0.5
-
-
-class Listeners:
-    """The listening sockets of a server, open until `aclose` or the end of `bind`."""
-
-    def __init__(self, owner: MultiListener[SocketStream]) -> None:
-        self.sockets: list[socket.socket] = [
-            each.extra(SocketAttribute.raw_socket) for each in owner.listeners
-        ]
-        self.aclose = owner.aclose
-
-    @property
-    def addresses(self) -> list[Address]:
-        """Host and port of each."""
-        return [address_of(each) for each in self.sockets]
-
-
-@asynccontextmanager
-async def bind(config: ServerConfig) -> AsyncIterator[Listeners]:
-    """Bind and listen on every address of `config.host`; close the sockets in the end.
-
-    Raises:
-        OSError: the host cannot be resolved, or an address cannot be bound.
-    """
-    owner = await anyio.create_tcp_listener(
-        local_host=config.host, local_port=config.port, backlog=config.backlog
-    )
-    async with owner:
-        yield Listeners(owner)
-
-
-def address_of(bound: socket.socket) -> Address:
-    """Return host and port of a socket, without what IPv6 adds to them."""
-    host, port = bound.getsockname()[:2]
-    return host, port
 
 
 async def accept_forever(service: Service, listener: socket.socket) -> None:
@@ -106,16 +67,22 @@ def _accept_waiting(service: Service, listener: socket.socket) -> None:
         _start(service, accepted, peer)
 
 
-def _start(service: Service, accepted: socket.socket, peer: tuple[str, int]) -> None:
+def _start(service: Service, accepted: socket.socket, peer: tuple[str, int] | str) -> None:
+    is_local = accepted.family == socket.AF_UNIX
     try:
         accepted.setblocking(False)
-        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not is_local:
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         server = address_of(accepted)
     except OSError:
         accepted.close()
         return
     transport = LoopTransport(accepted) if service.is_on_asyncio else Transport(accepted)
-    connection = Connection(service.config, transport, (peer[0], peer[1]), server)
+    if service.tls is not None:
+        transport = TLSTransport(transport, service.tls)
+    client = None if is_local else (str(peer[0]), int(peer[1]))
+    scheme = "http" if service.tls is None else "https"
+    connection = Connection(service.config, transport, client, server, scheme)
     service.connections.add(connection)
     service.spawn(Relay(service, connection).run)
 

@@ -7,20 +7,25 @@ app down. Everything else is somebody else's.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from contextvars import copy_context
 from typing import Literal
 
 import anyio
+import anyio.to_thread
 from anyio.abc import TaskStatus
 
 from . import on_asyncio
 from .config import ServerConfig
-from .errors import LifespanFailed
+from .errors import CertificateRefused, LifespanFailed
+from .forwarded import TrustedProxies
 from .lifespan import lifespan
-from .listener import accept_forever, bind, sweep_forever
-from .scope import Address, ASGIApp
+from .listener import accept_forever, sweep_forever
+from .scope import ASGIApp
 from .service import Service, logger
+from .sockets import Address, Listeners
+from .tls import create_context
 
 
 async def serve(
@@ -40,18 +45,29 @@ async def serve(
     running requests at once. In both cases the app's lifespan is shut down.
 
     Raises:
+        CertificateRefused: `certfile` or `keyfile` cannot be used.
         OSError: the address cannot be bound.
         LifespanFailed: the app said that its startup or its shutdown failed.
     """
     config = config or ServerConfig()
     stop = anyio.Event() if stop is None else stop
-    async with (
-        bind(config) as listeners,
-        lifespan(app, config.graceful_timeout) as state,
-        anyio.create_task_group() as helpers,
-    ):
+    tls = create_context(config.certfile, config.keyfile or None) if config.certfile else None
+    async with AsyncExitStack() as stack:
+        listeners = stack.enter_context(Listeners(config))
+        await anyio.to_thread.run_sync(listeners.open)
+        state = await stack.enter_async_context(lifespan(app, config.graceful_timeout))
+        helpers = await stack.enter_async_context(anyio.create_task_group())
         async with anyio.create_task_group() as tasks:
-            service = Service(app, config, tasks, copy_context(), state, on_asyncio.is_running())
+            service = Service(
+                app,
+                config,
+                tasks,
+                copy_context(),
+                state,
+                on_asyncio.is_running(),
+                tls,
+                TrustedProxies(config.forwarded_allow_ips) or None,
+            )
             helpers.start_soon(sweep_forever, service)
             async with anyio.create_task_group() as accepting:
                 for listening in listeners.sockets:
@@ -59,7 +75,7 @@ async def serve(
                 task_status.started(listeners.addresses)
                 await stop.wait()
                 accepting.cancel_scope.cancel()
-            await listeners.aclose()
+            listeners.close()
             _drain(service)
         if tasks.cancel_scope.cancelled_caught:
             logger.warning("requests were cancelled after %g s", config.graceful_timeout)
@@ -80,31 +96,42 @@ def run(
     backend: Literal["asyncio", "trio"] = "asyncio",
     *,
     on_start: Callable[[Sequence[Address]], None] | None = None,
+    stop_after: Callable[[], Awaitable[object]] | None = None,
 ) -> None:
     """Serve an ASGI 3 app in this process, until SIGTERM or SIGINT stops it in good order.
 
-    A second signal cancels what is still running. `on_start` is called with the bound addresses
-    as soon as requests are accepted.
+    A second signal cancels what is still running.
+
+    Args:
+        app: the application.
+        config: None for the defaults.
+        backend: the event loop.
+        on_start: is called with the bound addresses as soon as requests are accepted.
+        stop_after: an async function whose end stops the server like a first signal.
 
     Raises:
+        CertificateRefused: `certfile` or `keyfile` cannot be used.
         OSError: the address cannot be bound.
         LifespanFailed: the app said that its startup or its shutdown failed.
     """
-    anyio.run(_serve_until_signal, app, config, on_start, backend=backend)
+    anyio.run(_serve_until_signal, app, config, on_start, stop_after, backend=backend)
 
 
 async def _serve_until_signal(
     app: ASGIApp,
     config: ServerConfig | None,
     on_start: Callable[[Sequence[Address]], None] | None,
+    stop_after: Callable[[], Awaitable[object]] | None,
 ) -> None:
     stop = anyio.Event()
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
         await tasks.start(_stop_on_signals, stop, tasks.cancel_scope)
+        if stop_after is not None:
+            tasks.start_soon(_stop_after, stop_after, stop)
         try:
             await serve(app, config, stop=stop, task_status=_Announcement(on_start))
-        except (OSError, LifespanFailed) as error:
+        except (OSError, CertificateRefused, LifespanFailed) as error:
             failure = error  # not through the task group, which would wrap it
         tasks.cancel_scope.cancel()
     if failure is not None:
@@ -120,6 +147,11 @@ class _Announcement(TaskStatus[Sequence[Address]]):
     def started(self, value: Sequence[Address] | None = None) -> None:
         if self._on_start is not None and value is not None:
             self._on_start(value)
+
+
+async def _stop_after(wait: Callable[[], Awaitable[object]], stop: anyio.Event) -> None:
+    await wait()
+    stop.set()
 
 
 async def _stop_on_signals(

@@ -24,7 +24,7 @@ from .cycle import MAX_DISCARD, Cycle, error_response
 from .errors import ClientDisconnected, RequestRefused
 from .exchange import Exchange
 from .requests import Request
-from .service import Service, access_logger, logger
+from .service import Service, logger
 
 # nginx: lingering_timeout 5 s.
 LINGER = 2.0
@@ -114,8 +114,6 @@ class Relay:
 
     async def _make_ready_after(self, finished: Cycle) -> bool:
         """Return whether another request can follow; else see to it that the response arrives."""
-        if self._service.config.access_log:
-            _log_access(self._connection, finished)
         if finished.is_cut_off:
             self._connection.reset()
         if self._connection.is_gone:
@@ -145,15 +143,3 @@ class Relay:
         with contextlib.suppress(ClientDisconnected):
             await self._connection.flush()
         await self._connection.linger(LINGER)
-
-
-def _log_access(connection: Connection, cycle: Cycle) -> None:
-    request = cycle.request
-    access_logger.info(
-        '%s "%s %s HTTP/%s" %d',
-        connection.client[0] if connection.client else "-",
-        request.method.decode("ascii"),
-        request.target.raw_path.decode("ascii"),
-        request.http_version,
-        cycle.status,
-    )

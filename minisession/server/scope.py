@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from .forwarded import Client
 from .requests import Request
+from .sockets import Address
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -16,15 +18,13 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 ASGI_VERSION = "3.0"
 HTTP_SPEC_VERSION = "2.4"  # the version in which send() raises an OSError after a disconnect
 
-Address = tuple[str, int]
-
 
 def http_scope(
     request: Request,
     *,
     scheme: str,
     root_path: str,
-    client: Address | None,
+    client: Client | None,
     server: Address | None,
     state: dict[str, Any],
 ) -> Scope:

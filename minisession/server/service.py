@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import ssl
 from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -17,10 +18,10 @@ from . import on_asyncio
 from .config import ServerConfig
 from .connection import Connection
 from .date import DateCache
+from .forwarded import TrustedProxies
 from .scope import ASGIApp
 
 logger = logging.getLogger("minisession.server")
-access_logger = logging.getLogger("minisession.server.access")
 
 
 @dataclass(eq=False)
@@ -33,6 +34,8 @@ class Service:
     Attributes:
         context: the context of the server's start; every request starts in a copy of it.
         is_on_asyncio: which of the two backends runs the server.
+        tls: how connections are encrypted; None for plain ones.
+        proxies: who is believed when it says who sent a request; None if nobody is.
         state: the lifespan's state; every request gets a shallow copy.
     """
 
@@ -42,6 +45,8 @@ class Service:
     context: Context
     state: dict[str, Any]
     is_on_asyncio: bool = False
+    tls: ssl.SSLContext | None = None
+    proxies: TrustedProxies | None = None
     date: DateCache = field(default_factory=DateCache)
     connections: set[Connection] = field(default_factory=set)
     is_stopping: bool = False

@@ -28,9 +28,11 @@ def parse_target(method: bytes, target: bytes, scheme: str) -> Target:
     """Take a request target apart; the path is percent-decoded and never normalized.
 
     Raises:
-        RequestRefused: 400 for a form that this method may not have, for a fragment, for another
-            scheme than the connection's (RFC 9110 section 7.4), and for a path that is not UTF-8
-            or holds NUL; 501 for CONNECT and TRACE, which this server does not implement.
+        RequestRefused: 400 for a form that this method may not have, for a fragment, for a scheme
+            other than http and the connection's (an https resource "MUST be rejected unless it has
+            been received over a connection that has been secured", RFC 9110 section 7.4), and for
+            a path that is not UTF-8 or holds NUL; 501 for CONNECT and TRACE, which this server
+            does not implement.
     """
     if method in (b"CONNECT", b"TRACE"):
         raise RequestRefused(501, "CONNECT and TRACE are not implemented")
@@ -46,7 +48,7 @@ def parse_target(method: bytes, target: bytes, scheme: str) -> Target:
 
 def _parse_absolute(method: bytes, target: bytes, scheme: str) -> Target:
     match = _ABSOLUTE.fullmatch(target)
-    if match is None or match[1].lower() != scheme.encode("ascii") or not match[2]:
+    if match is None or match[1].lower() not in (b"http", scheme.encode()) or not match[2]:
         raise RequestRefused(400, "request target in a form that is not allowed here")
     check_host(match[2])
     query = (match[4] or b"")[1:]

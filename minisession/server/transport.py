@@ -62,10 +62,14 @@ class Transport:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RD)
 
-    def stop_sending(self) -> None:
-        """Send what the kernel holds, then the end of the stream."""
+    def stop_sending(self) -> bool:
+        """Send what the kernel holds, then the end of the stream.
+
+        Return whether the kernel has all of it; if not, call again once it takes bytes.
+        """
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
+        return True
 
     def stop(self) -> None:
         """Wake everybody who waits: nothing can be received or sent any more."""

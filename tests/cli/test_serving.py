@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import select
@@ -11,11 +12,19 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from minisession.cli.serving import is_browser_welcome, url_of
+from tests.certificates import Certificate, issue
 from tests.command import COMMAND, GRACE, environment, finished, running
 
 VISITS = """
@@ -98,6 +107,106 @@ def test_an_address_in_use_is_said_and_exits_with_1(folder: Path, anyio_backend:
         f"minisession serve: cannot listen on 127.0.0.1 port {port}: Address already in use."
         " Stop what listens there, or choose another port: --port 0 takes a free one\n"
     )
+
+
+def test_over_tls_the_cookie_is_for_this_host_alone(folder: Path, certificate: Certificate) -> None:
+    files = ("--certfile", certificate.certfile, "--keyfile", certificate.keyfile)
+    with running(folder, "serve", "visits:app", *STORE, *ANY_PORT, *files) as server:
+        response = httpx.get(server.url, verify=certificate.client())
+
+    assert server.url.startswith("https://127.0.0.1:")
+    assert response.headers["set-cookie"].startswith("__Host-MINISESSID=")
+
+
+@pytest.mark.parametrize(
+    ("allowed", "name"),
+    [((), "MINISESSID"), (("--forwarded-allow-ips", "127.0.0.1"), "__Host-MINISESSID")],
+)
+def test_behind_a_proxy_that_ends_tls_the_cookie_is_for_this_host_alone_if_it_is_trusted(
+    folder: Path, allowed: tuple[str, ...], name: str
+) -> None:
+    with running(folder, "serve", "visits:app", *STORE, *ANY_PORT, *allowed) as server:
+        response = httpx.get(server.url, headers={"x-forwarded-proto": "https"})
+
+    assert response.headers["set-cookie"].startswith(f"{name}=")
+
+
+def test_over_a_unix_socket_its_path_is_said(folder: Path) -> None:
+    with running(folder, "serve", "plain:app", "--uds", "shop.sock") as server:
+        transport = httpx.HTTPTransport(uds=str(folder / "shop.sock"))
+        with httpx.Client(transport=transport) as client:
+            assert client.get("http://shop/").text == "False"
+
+        assert server.url == "unix:shop.sock"
+
+
+def test_each_record_of_the_log_can_be_a_json_object(folder: Path) -> None:
+    options = (*ANY_PORT, "--access-log", "--log-format", "json")
+    with running(folder, "serve", "plain:app", *options) as server:
+        httpx.get(server.url + "/shoes?token=secret", headers={"cookie": "a=secret"})
+
+    records = [json.loads(line) for line in (folder / "stderr.txt").read_text().splitlines()]
+    visits = [record for record in records if record["logger"] == "minisession.server.access"]
+    assert [(each["method"], each["path"], each["status"]) for each in visits] == [
+        ("GET", "/shoes", 200)
+    ]
+    assert "secret" not in (folder / "stderr.txt").read_text()
+
+
+def bad_key(folder: Path, certificate: Certificate) -> tuple[str, str]:
+    other = folder / "other"
+    other.mkdir()
+    return certificate.certfile, issue(other).keyfile
+
+
+def no_file(folder: Path, certificate: Certificate) -> tuple[str, str]:
+    return certificate.certfile, "nowhere.pem"
+
+
+def no_pem(folder: Path, certificate: Certificate) -> tuple[str, str]:
+    (folder / "empty.pem").touch()
+    return "empty.pem", certificate.keyfile
+
+
+def encrypted_key(folder: Path, certificate: Certificate) -> tuple[str, str]:
+    plain = load_pem_private_key(Path(certificate.keyfile).read_bytes(), None)
+    (folder / "locked.pem").write_bytes(
+        plain.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"sesame"))
+    )
+    return certificate.certfile, "locked.pem"
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (bad_key, "this private key does not belong to the certificate in "),
+        (no_file, "nowhere.pem: No such file or directory"),
+        (no_pem, "needed are a certificate and its private key, in PEM"),
+        (encrypted_key, "openssl pkey -in locked.pem -out plain.pem"),
+    ],
+)
+def test_files_that_tls_cannot_use_are_said_without_a_question_and_exit_with_1(
+    folder: Path, certificate: Certificate, files: Any, said: str
+) -> None:
+    certfile, keyfile = files(folder, certificate)
+    run = finished(
+        folder, "serve", "plain:app", *ANY_PORT, "--certfile", certfile, "--keyfile", keyfile
+    )
+
+    assert (run.returncode, run.stdout) == (1, "")
+    assert said in run.stderr
+    assert "Traceback" not in run.stderr
+    assert "pass phrase" not in run.stderr
+
+
+def test_a_unix_socket_that_cannot_be_bound_is_said_and_exits_with_1(folder: Path) -> None:
+    runs = [
+        finished(folder, "serve", "plain:app", "--uds", path) for path in ("plain.py", "x" * 200)
+    ]
+
+    assert [run.returncode for run in runs] == [1, 1]
+    assert "cannot listen on unix:plain.py: Address already in use. Stop what" in runs[0].stderr
+    assert "AF_UNIX path too long. Choose a short path" in runs[1].stderr
 
 
 def test_a_host_that_nobody_knows_is_said_and_exits_with_1(
@@ -217,6 +326,7 @@ def test_a_browser_is_opened_only_where_somebody_sees_it(
     [
         (("127.0.0.1", 8000), "http://127.0.0.1:8000"),
         (("::1", 8000), "http://[::1]:8000"),
+        (("/run/shop.sock", None), "unix:/run/shop.sock"),
     ],
 )
 def test_an_address_becomes_a_url(address: tuple[str, int], url: str) -> None:

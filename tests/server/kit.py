@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
-from anyio.abc import SocketStream
+from anyio.abc import ByteStream
 
 from minisession.server.config import ServerConfig
 from minisession.server.main import serve
@@ -82,7 +82,7 @@ async def connect(address: tuple[str, int]) -> Client:
 class Client:
     """A raw connection."""
 
-    def __init__(self, stream: SocketStream) -> None:
+    def __init__(self, stream: ByteStream) -> None:
         self.stream = stream
 
     async def __aenter__(self) -> Client:

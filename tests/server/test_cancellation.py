@@ -76,21 +76,31 @@ class Case:
         ours, self.client = socket.socketpair()
         ours.setblocking(False)
         self.ours = ours
-        self.client.sendall(REQUESTS)
+        transport = self.connect(
+            LoopTransport(ours) if on_asyncio.is_running() else Transport(ours)
+        )
         self.client.shutdown(socket.SHUT_WR)
-        is_on_asyncio = on_asyncio.is_running()
-        self.service = Service(app, ServerConfig(), self.tasks, copy_context(), {}, is_on_asyncio)
-        transport = LoopTransport(ours) if is_on_asyncio else Transport(ours)
+        self.service = Service(
+            app, ServerConfig(), self.tasks, copy_context(), {}, on_asyncio.is_running()
+        )
         connection = Connection(self.service.config, transport, None, None)
         self.service.connections.add(connection)
         return Relay(self.service, connection).run()
+
+    def connect(self, transport: Transport) -> Transport:
+        """Have the client send its requests; return the transport to serve them on."""
+        self.client.sendall(REQUESTS)
+        return transport
+
+    def received(self) -> bytes:
+        return read_all(self.client)
 
     async def check(self) -> None:
         assert self.service.connections == set()
         assert self.ours.fileno() == -1
         with self.client:
             self.client.settimeout(5)
-            received = read_all(self.client)
+            received = self.received()
         # An error, or a native cancellation, that the app passes on is its failure: a 500.
         received, failure, _ = received.partition(b"HTTP/1.1 500 ")
         assert self.may_fail or not failure

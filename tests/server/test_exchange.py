@@ -709,4 +709,7 @@ async def test_the_access_log_has_a_line_per_response(caplog: pytest.LogCaptureF
             await client.send(get("/a%20b?secret=1"))
             await client.read(len(answer(b"/a%20b ")))
 
-    assert caplog.messages == ['127.0.0.1 "GET /a%20b HTTP/1.1" 200']
+    [record] = caplog.records
+    size = len(answer(b"/a%20b "))
+    assert record.getMessage().startswith(f'127.0.0.1 "GET /a%20b HTTP/1.1" 200 {size} ')
+    assert record.access["milliseconds"] >= 0  # type: ignore[attr-defined]
