@@ -1033,6 +1033,17 @@ def test_a_closed_session_keeps_no_data_alive(desk: Desk) -> None:
     assert (ledger.stored, ledger.view.values, ledger.journal.segments) == ({}, {}, [])
 
 
+def test_a_session_that_is_shut_refuses_use_and_keeps_what_was_written(desk: Desk) -> None:
+    session = live(desk)
+    session["c"] = 3
+
+    ledger_of(session).shut()
+
+    with pytest.raises(SessionClosed):
+        session.get("a")
+    assert [dict(leg.segment.items) for leg in desk.take(session).legs] == [{"c": b"3"}]
+
+
 def test_a_closed_session_names_the_way_out_with_its_handle(desk: Desk) -> None:
     session = live(desk)
     handle = session.handle

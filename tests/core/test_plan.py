@@ -6,10 +6,11 @@ from dataclasses import fields
 
 import pytest
 
-from minisession import SessionConfig
+from minisession import SessionConfig, StoreUnavailable
 from minisession._core.journal import Kind, Life, Segment
 from minisession._core.plan import (
     TOUCH_BELOW,
+    Flight,
     as_change,
     as_flight,
     as_proposal,
@@ -161,6 +162,14 @@ def test_a_session_that_begins_ends_at_its_absolute_end(life: Life) -> None:
 
     assert isinstance(change, Create)
     assert change.expires == NOW + 300
+
+
+def test_an_error_that_is_taken_from_a_flight_is_kept_no_longer() -> None:
+    error = StoreUnavailable("down")
+    flight = Flight([], error=error)
+
+    assert flight.take_error() is error
+    assert flight.error is None
 
 
 def test_no_change_has_a_field_for_a_secret_that_could_be_used() -> None:

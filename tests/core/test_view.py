@@ -128,6 +128,30 @@ def test_too_large_names_the_key_both_sizes_and_the_way_out_but_no_value() -> No
     assert "secret bytes" not in message
 
 
+def test_a_container_that_outgrows_all_room_is_refused_by_its_key_and_the_limit() -> None:
+    with pytest.raises(SessionTooLarge) as refusal:
+        View().encode("cart", ["secret bytes"] * 1000, 1234)
+
+    message = str(refusal.value)
+    assert message.startswith('session["cart"]: the session would have more than 1,234 bytes;')
+    assert "max_size=1234" in message
+    assert "secret bytes" not in message
+
+
+def test_a_container_may_stay_as_large_as_it_was_under_a_lowered_limit() -> None:
+    cart = ["tea"] * 1000
+    view = viewing(cart=cart)
+
+    assert view.encode("cart", cart, 10) == encode(cart, "cart")
+    with pytest.raises(SessionTooLarge):
+        view.encode("another", cart, 10)
+
+
+def test_what_cannot_be_encoded_is_named_by_its_path() -> None:
+    with pytest.raises(UnstorableValue, match=r'session\["cart"\]\[1\]'):
+        View().encode("cart", [1, object()], MANY)
+
+
 # --- changes inside ------------------------------------------------------------------------------
 
 
