@@ -16,7 +16,7 @@ import anyio
 
 from tests.asgi_client import Answer
 
-Address = tuple[str, int]
+Address = tuple[str, int | None]  # as servers report it; for TCP with a port
 
 NAME = "MINISESSID"  # the cookie over plain http
 
