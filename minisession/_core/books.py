@@ -102,11 +102,11 @@ class Books:
     def __init__(
         self,
         config: SessionConfig,
-        candidates: Candidates = tuple,
+        candidates: Candidates,
         *,
-        arrived: float = 0.0,
-        is_flushed: bool = False,
-        excluded: bool = False,
+        arrived: float,
+        is_flushed: bool,
+        excluded: bool,
     ) -> None:
         self.config = config
         self.candidates = candidates
