@@ -135,7 +135,7 @@ async def test_a_client_may_go_after_any_byte_that_it_has_received(
     tally("cancellation points", wanted // step + 1)
 
 
-class Run(TaskStatus[Sequence[Address]]):
+class Run(TaskStatus[Sequence[tuple[str, int | None]]]):
     """A server from its start to its end, with one client that calls as soon as it is told where.
 
     Use it as a context: the client lives in a task of its own, which nobody strikes.
@@ -145,12 +145,14 @@ class Run(TaskStatus[Sequence[Address]]):
         self._caller = caller
         self._stop = anyio.Event()
         self._has_started = anyio.Event()
-        self._addresses: Sequence[Address] = ()
+        self._address: Address | None = None
 
-    def started(self, value: Sequence[Address] | None = None) -> None:
+    def started(self, value: Sequence[tuple[str, int | None]] | None = None) -> None:
         """Be told by the server."""
         assert value
-        self._addresses = value
+        host, port = value[0]
+        assert port is not None
+        self._address = host, port
         self._has_started.set()
 
     async def serve(self) -> None:
@@ -164,12 +166,13 @@ class Run(TaskStatus[Sequence[Address]]):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._call)
                 yield
-                if not self._addresses:
+                if self._address is None:
                     tasks.cancel_scope.cancel()
 
     async def _call(self) -> None:
         await self._has_started.wait()
-        await self._caller.call(self._addresses[0])
+        assert self._address is not None
+        await self._caller.call(self._address)
         self._stop.set()
 
 
