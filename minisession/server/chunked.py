@@ -34,11 +34,17 @@ class _State(enum.Enum):
 
 
 class ChunkedDecoder:
-    """Decodes one body. Mutable: the state, what is left of the chunk, and what was dropped."""
+    """Decodes one body of at most `max_size` bytes.
 
-    def __init__(self) -> None:
+    What it accepts and how it refuses does not depend on the pieces in which the bytes arrive.
+
+    Mutable: the state, what is left of the chunk, the sizes so far, and what was dropped.
+    """
+
+    def __init__(self, max_size: int) -> None:
+        self._max_size = max_size
         self._state = _State.SIZE
-        self._left = 0
+        self._left = self._size = 0
         self._extensions = 0
         self._trailers = 0
 
@@ -54,7 +60,8 @@ class ChunkedDecoder:
         """Take from the front of `buffer` what belongs to the body; return the content of it.
 
         Raises:
-            RequestRefused: 400 for what is not chunked coding, 431 for too long trailers.
+            RequestRefused: 400 for what is not chunked coding, 413 as soon as a chunk announces too
+                much, 431 for too long trailers.
         """
         parts: list[bytes] = []
         position = 0
@@ -86,6 +93,9 @@ class ChunkedDecoder:
         if self._extensions > MAX_EXTENSIONS:
             raise RequestRefused(400, f"chunk extensions longer than {MAX_EXTENSIONS} bytes")
         self._left = int(match[1], 16)
+        self._size += self._left
+        if self._size > self._max_size:
+            raise RequestRefused(413, f"body longer than {self._max_size} bytes")
         self._state = _State.DATA if self._left else _State.TRAILERS
         return position + len(line) + 2
 
@@ -117,20 +127,15 @@ class ChunkedDecoder:
             raise RequestRefused(400, "invalid trailer")
         return position + len(line) + 2
 
-    @property
-    def left_in_chunk(self) -> int:
-        """Bytes that the current chunk announces and that have not come yet."""
-        return self._left
-
 
 def _maybe_line(buffer: bytearray, position: int, limit: int, status: int) -> bytes | None:
     """The line at `position` without its CRLF, None while it is incomplete."""
     end = buffer.find(b"\r\n", position, position + limit + 2)
     if end >= 0:
         return bytes(buffer[position:end])
-    rest = bytes(buffer[position:])
-    if len(rest) >= limit + 2:
-        raise RequestRefused(status, f"line in a chunked body longer than {limit} bytes")
-    if b"\n" in rest or b"\r" in rest[:-1]:
+    begun = bytes(buffer[position : position + limit + 1])
+    if b"\n" in begun or b"\r" in begun[:-1]:
         raise RequestRefused(400, "bare CR or LF in a chunked body")
+    if len(buffer) - position >= limit + 2:
+        raise RequestRefused(status, f"line in a chunked body longer than {limit} bytes")
     return None

@@ -178,7 +178,7 @@ class Cycle:
         """
         if self.state is State.REFUSED or self.state is State.BROKEN:
             raise ClientDisconnected("the response was ended by the server or the client")
-        kind = message["type"]
+        kind = message.get("type")
         if kind == "http.response.start":
             following = self._follow(Event.START)
             self._hold(message)

@@ -31,22 +31,28 @@ def find_head_end(buffer: bytearray, seen: int, max_line: int, max_head: int) ->
     """Return the length of the head at the start of `buffer`, 0 if it is not complete yet.
 
     `seen` bytes of the buffer were looked at before. The answer does not depend on the pieces in
-    which the bytes arrived.
+    which the bytes arrived: of several faults, the one that comes first is found.
 
     Raises:
         RequestRefused: 414 or 431 for what is too long, 400 for what no further byte can repair.
     """
     if buffer.find(b"\r\n", 0, max_line + 2) < 0 and len(buffer) >= max_line + 2:
+        _check_begun(buffer[: max_line + 1])
         raise RequestRefused(414, f"request line longer than {max_line} bytes")
     end = buffer.find(b"\r\n\r\n", max(0, seen - 3), max_head)
     if end >= 0:
         return end + 4
     if len(buffer) >= max_head:
+        _check_begun(buffer[: max_head - 1])
         raise RequestRefused(431, f"request head longer than {max_head} bytes")
     last_line_end = buffer.rfind(b"\r\n", 0, seen)
-    unchecked = buffer[last_line_end + 2 :] if last_line_end >= 0 else buffer
-    check_lines(bytes(unchecked).removesuffix(b"\r"))
+    _check_begun(buffer[last_line_end + 2 :] if last_line_end >= 0 else buffer)
     return 0
+
+
+def _check_begun(lines: bytearray) -> None:
+    """Check lines of which the last may go on, and whose CR may still get its LF."""
+    check_lines(bytes(lines).removesuffix(b"\r"))
 
 
 def check_lines(lines: bytes) -> None:

@@ -136,7 +136,7 @@ class Relay:
                 connection.read_nowait()
         except RequestRefused:
             return False
-        return reader.is_body_complete
+        return reader.is_body_complete and dropped <= MAX_DISCARD
 
     async def _end(self) -> None:
         """Send what there is, and wait for the client to have read it."""

@@ -62,7 +62,6 @@ class RequestReader:
 
     __slots__ = (
         "_body_left",
-        "_body_size",
         "_buffer",
         "_chunks",
         "_config",
@@ -83,7 +82,6 @@ class RequestReader:
         self._empty_lines = 0
         self._chunks: ChunkedDecoder | None = None
         self._body_left = 0
-        self._body_size = 0
 
     def __repr__(self) -> str:
         awaited = "request" if self.is_body_complete else "body"
@@ -142,10 +140,11 @@ class RequestReader:
         return Request(event.method, target, version, headers, persists, expects_continue)
 
     def _expect_body(self, noted: Mapping[bytes, bytes]) -> None:
-        self._chunks = ChunkedDecoder() if b"transfer-encoding" in noted else None
+        limit = self._config.max_body
+        self._chunks = ChunkedDecoder(limit) if b"transfer-encoding" in noted else None
         self._body_left = int(noted.get(b"content-length", 0))
-        self._body_size = 0
-        self._limit_body(self._body_left)
+        if self._body_left > limit:
+            raise RequestRefused(413, f"body longer than {limit} bytes")
         self.is_body_complete = self._chunks is None and not self._body_left
 
     def _maybe_head(self) -> bytes | None:
@@ -176,10 +175,6 @@ class RequestReader:
             del self._buffer[:size]
         return taken
 
-    def _limit_body(self, size: int) -> None:
-        if size > self._config.max_body:
-            raise RequestRefused(413, f"body longer than {self._config.max_body} bytes")
-
     def next_part(self) -> BodyPart | None:
         """Return what there is of the current request's body, None while it needs more bytes.
 
@@ -200,16 +195,11 @@ class RequestReader:
 
     def _take_body(self) -> BodyPart:
         if self._chunks is not None:
-            return self._take_chunks(self._chunks)
+            data = self._chunks.decode(self._buffer)
+            return BodyPart(data, more=not self._chunks.is_complete)
         data = self._take(self._body_left)
         self._body_left -= len(data)
         return BodyPart(data, more=self._body_left > 0)
-
-    def _take_chunks(self, chunks: ChunkedDecoder) -> BodyPart:
-        data = chunks.decode(self._buffer)
-        self._body_size += len(data)
-        self._limit_body(self._body_size + chunks.left_in_chunk)
-        return BodyPart(data, more=not chunks.is_complete)
 
 
 def _parse(head: bytes) -> h11.Request:

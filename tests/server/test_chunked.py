@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from minisession.server.chunked import ChunkedDecoder
+from minisession.server.chunked import MAX_TRAILERS, ChunkedDecoder
 from minisession.server.errors import RequestRefused
 from tests.server.kit import ways_to_arrive
 
 
-def decode(pieces: Sequence[bytes]) -> tuple[bytes, bytes, bool]:
+def decode(pieces: Sequence[bytes], max_size: int = 1 << 20) -> tuple[bytes, bytes, bool]:
     """The content, what was left in the buffer, and whether the body was complete."""
-    decoder, buffer, content = ChunkedDecoder(), bytearray(), b""
+    decoder, buffer, content = ChunkedDecoder(max_size), bytearray(), b""
     for piece in pieces:
         buffer += piece
         content += decoder.decode(buffer)
@@ -90,18 +90,41 @@ def test_a_body_outside_the_grammar_or_the_bounds_is_refused(
         assert refusal_of(pieces) == status
 
 
-def refusal_of(pieces: Sequence[bytes]) -> int | None:
+@pytest.mark.parametrize(
+    ("coded", "status"),
+    [
+        (b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", None),
+        (b"6\r\nabcdef\r\n0\r\n\r\n", 413),
+        (b"3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n", 413),
+        (b"6\r\nabcdefgh", 413),
+        (b"5\r\nabcdefgh", 400),
+    ],
+)
+def test_a_body_is_refused_as_soon_as_a_chunk_announces_too_much(
+    coded: bytes, status: int | None
+) -> None:
+    for pieces in ways_to_arrive(coded):
+        assert refusal_of(pieces, max_size=5) == status
+
+
+@pytest.mark.parametrize("start", [b"0\r\nA: 1\n", b"0\r\nA: 1\rx"])
+def test_of_several_faults_the_first_is_found(start: bytes) -> None:
+    too_long = start + b"a" * MAX_TRAILERS
+
+    assert refusal_of([too_long]) == refusal_of([start, too_long[len(start) :]]) == 400
+
+
+def refusal_of(pieces: Sequence[bytes], max_size: int = 1 << 20) -> int | None:
     try:
-        decode(pieces)
+        decode(pieces, max_size)
     except RequestRefused as refusal:
         return refusal.status
     return None
 
 
 def test_the_decoder_shows_where_it_is() -> None:
-    decoder = ChunkedDecoder()
+    decoder = ChunkedDecoder(max_size=100)
 
     decoder.decode(bytearray(b"5\r\nab"))
 
     assert repr(decoder) == "<ChunkedDecoder DATA, 3 bytes of the chunk left>"
-    assert decoder.left_in_chunk == 3

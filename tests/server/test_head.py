@@ -40,6 +40,10 @@ def feed(pieces: list[bytes]) -> int:
         (GET + b"A: " + b"a" * 77 + b"\r\n\r\n", 100),
         (GET + b"A: " + b"a" * 78 + b"\r\n\r\n", -431),
         (GET + b"A: " + b"a" * 81, -431),
+        (b"a" * 39 + b"\n" + b"a" * 9, -400),  # the fault comes before the end of what is allowed
+        (b"a" * 41 + b"\n" + b"a" * 9, -414),
+        (GET + b"A: " + b"a" * 79 + b"\0" + b"a" * 9, -400),
+        (GET + b"A: " + b"a" * 81 + b"\0" + b"a" * 9, -431),
     ],
 )
 def test_the_end_and_the_limits_do_not_depend_on_how_bytes_arrive(

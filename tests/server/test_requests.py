@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,19 +11,8 @@ from minisession.server.config import ServerConfig
 from minisession.server.errors import RequestRefused
 from minisession.server.requests import BodyPart, Request, RequestReader
 from minisession.server.target import Target
+from tests.server.cases import CASES, expand
 from tests.server.kit import get, request, ways_to_arrive
-
-CASES = json.loads((Path(__file__).parent.parent / "acceptance" / "http_cases.json").read_text())
-
-# What the cases mean by "this text so many times".
-_REPEAT = re.compile(r"\{\{REP ((?:.|\n)*?) (\d+)\}\}")
-
-
-def expand(text: str) -> bytes:
-    repeated = _REPEAT.sub(
-        lambda match: match[1].replace("\\r", "\r").replace("\\n", "\n") * int(match[2]), text
-    )
-    return repeated.encode("latin-1")
 
 
 def read(pieces: Iterable[bytes], **config: Any) -> list[object]:
