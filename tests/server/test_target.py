@@ -55,3 +55,8 @@ def test_a_target_that_is_not_allowed_is_refused(method: str, target: str, statu
         parse_target(method.encode(), target.encode(), "http")
 
     assert refusal.value.status == status
+
+
+@pytest.mark.parametrize("target", ["http://h/p", "https://h/p", "HTTPS://h/p"])
+def test_over_tls_both_schemes_are_allowed(target: str) -> None:
+    assert parse_target(b"GET", target.encode(), "https").path == "/p"
