@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -25,7 +26,14 @@ log_watch = LogWatch()
 
 
 def pytest_configure() -> None:
-    """Start the watch: on secrets as they are made, and on all that the package logs."""
+    """Start the watch, and hear Ctrl-C: shells have their background jobs ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    _start_the_watch()
+
+
+def _start_the_watch() -> None:
+    """Watch secrets as they are made, and all that the package logs."""
     remember_secrets()
     logger = logging.getLogger("minisession")
     logger.setLevel(logging.DEBUG)
