@@ -135,7 +135,7 @@ async def test_a_client_may_go_after_any_byte_that_it_has_received(
     tally("cancellation points", wanted // step + 1)
 
 
-class Run(TaskStatus[Sequence[Address]]):
+class Run(TaskStatus[Sequence[tuple[str, int | None]]]):
     """A server from its start to its end, with one client that calls as soon as it is told where.
 
     Use it as a context: the client lives in a task of its own, which nobody strikes.
@@ -145,9 +145,9 @@ class Run(TaskStatus[Sequence[Address]]):
         self._caller = caller
         self._stop = anyio.Event()
         self._has_started = anyio.Event()
-        self._addresses: Sequence[Address] = ()
+        self._addresses: Sequence[tuple[str, int | None]] = ()
 
-    def started(self, value: Sequence[Address] | None = None) -> None:
+    def started(self, value: Sequence[tuple[str, int | None]] | None = None) -> None:
         """Be told by the server."""
         assert value
         self._addresses = value
@@ -169,7 +169,9 @@ class Run(TaskStatus[Sequence[Address]]):
 
     async def _call(self) -> None:
         await self._has_started.wait()
-        await self._caller.call(self._addresses[0])
+        host, port = self._addresses[0]
+        assert port is not None
+        await self._caller.call((host, port))
         self._stop.set()
 
 
