@@ -58,6 +58,20 @@ def soak(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *PARALLEL, *session.posargs, env=env)
 
 
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Break the code in thousands of ways and list what no test notices; takes hours.
+
+    `-- 'minisession._core.*'` for a choice of mutants; `mutmut show NAME` says what one changed.
+    """
+    # Not the package: mutmut imports its own copy of it, which an installed one would hide.
+    server = PYPROJECT["project"]["optional-dependencies"]["server"]
+    needs = [*PYPROJECT["project"]["dependencies"], *server]
+    session.install(*needs, *nox.project.dependency_groups(PYPROJECT, "test", "mutants"))
+    session.run("mutmut", "run", "--max-children", "1", *session.posargs)
+    session.run("mutmut", "results")
+
+
 @nox.session(python=SUPPORTED_PYTHONS)
 def tests_all(session: nox.Session) -> None:
     """The tests on every supported Python; one that is missing is skipped, but fails under CI."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -170,6 +171,7 @@ def test_what_cannot_be_encoded_is_named_by_its_path() -> None:
     ],
 )
 def test_a_change_inside_is_found_once(value: Any, change: Any) -> None:
+    value = deepcopy(value)  # a parameter is the same object in every run of one process
     view = View()
     put(view, "k", value)
 
