@@ -58,8 +58,9 @@ class MemoryTransport(Transport):
     def stop_receiving(self) -> None:
         self._pieces.clear()
 
-    def stop_sending(self) -> None:
+    def stop_sending(self) -> bool:
         self._send_size = 0
+        return True
 
     def stop(self) -> None:
         self.stop_receiving()
