@@ -72,6 +72,13 @@ def mutants(session: nox.Session) -> None:
     session.run("mutmut", "results")
 
 
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Fuzz the server's cycle, guided by coverage: `-- --minutes 30`; the corpus is kept."""
+    _install_for_tests(session, "fuzz")
+    session.run("python", "-m", "tests.fuzz", *session.posargs)
+
+
 @nox.session(python=SUPPORTED_PYTHONS)
 def tests_all(session: nox.Session) -> None:
     """The tests on every supported Python; one that is missing is skipped, but fails under CI."""

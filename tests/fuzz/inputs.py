@@ -23,6 +23,7 @@ from tests.server.cases import RAW
 from tests.server.conversation import (
     App,
     Outcome,
+    Reading,
     Response,
     Seen,
     Steps,
@@ -108,12 +109,13 @@ def check_conversation(outcome: Outcome) -> list[Response]:
     return responses
 
 
-def check_agreement(seen: Sequence[Seen], others: Sequence[Seen]) -> None:
-    """Check that two readers who both accept a request mean the same one."""
-    for ours, theirs in zip(seen, others, strict=False):
+def check_agreement(seen: Sequence[Seen], other: Reading) -> None:
+    """Check that two readers who both accept a request mean the same one, and the same end."""
+    for ours, theirs in zip(seen, other.seen, strict=False):
         if not theirs.raw_path.startswith(b"/"):
             return  # the absolute form, which h11 leaves to others
         assert ours == theirs, "another request than h11's"
+    assert other.is_refused or len(seen) <= len(other.seen), "read beyond h11's end"
 
 
 def app_of(program: bytes) -> App:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import h11
 
@@ -221,28 +220,40 @@ def _read_response(written: bytes, method: bytes) -> tuple[Response, bytes]:
     return whole, client.trailing_data[0]
 
 
-def read_requests(raw: bytes) -> list[Seen]:
+class Reading(NamedTuple):
+    """What h11's server has read, and whether it ended with a refusal."""
+
+    seen: list[Seen]
+    is_refused: bool
+
+
+def read_requests(raw: bytes) -> Reading:
     """Read requests with h11's server, as lenient as it is, until their end or its refusal."""
     server = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
     server.receive_data(raw)
     seen: list[Seen] = []
     try:
-        while (request := server.next_event()) is not h11.NEED_DATA:
-            if not isinstance(request, h11.Request):
-                break
-            events: Iterable[Any] = iter(server.next_event, None)
-            parts = list(takewhile(lambda event: isinstance(event, h11.Data), events))
-            if server.their_state not in (h11.DONE, h11.MUST_CLOSE):
-                break
-            path, _, query = request.target.partition(b"?")
-            headers = tuple(request.headers)
-            body = b"".join(bytes(part.data) for part in parts)
-            seen.append(Seen(request.method, path, query, headers, body))
+        while (request := _maybe_request(server)) is not None:
+            seen.append(request)
             server.send(h11.Response(status_code=200, headers=[(b"content-length", b"0")]))
             server.send(h11.EndOfMessage())
             if server.our_state is not h11.DONE:
                 break
             server.start_next_cycle()
     except h11.RemoteProtocolError:
-        pass
-    return seen
+        return Reading(seen, is_refused=True)
+    return Reading(seen, is_refused=False)
+
+
+def _maybe_request(server: h11.Connection) -> Seen | None:
+    """The next request, None while it is incomplete."""
+    request = server.next_event()
+    if not isinstance(request, h11.Request):
+        return None
+    body = b""
+    while isinstance(event := server.next_event(), h11.Data):
+        body += event.data
+    if not isinstance(event, h11.EndOfMessage):
+        return None
+    path, _, query = request.target.partition(b"?")
+    return Seen(request.method, path, query, tuple(request.headers), body)
