@@ -26,6 +26,7 @@ logger = logging.getLogger("minisession.supervisor")
 # A worker that ends sooner has not recovered: the next one waits, twice as long each time.
 _SOON = 10.0  # seconds
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
+_MOST_DOUBLINGS = 10  # more would only make the number overflow, one day
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
@@ -35,23 +36,23 @@ class WorkerFailed(Exception):
 
 
 class Worker:
-    """One process. Mutable: `is_ready`, from when on it accepts requests."""
+    """One process. Mutable: `is_ready` (it accepts requests), `is_mute` (it will say no more).
+
+    Raises:
+        OSError: the system has no room for another process, or cannot find the command.
+    """
 
     def __init__(self, command: Sequence[str], listening: Sequence[int]) -> None:
         self.channel, theirs = socket.socketpair()
         with theirs:
-            descriptors = (theirs.fileno(), *listening)
-            self._process = subprocess.Popen(  # noqa: S603 - our own command line again
-                [*command, "--worker", ",".join(map(str, descriptors))],
-                pass_fds=descriptors,
-                stdin=subprocess.DEVNULL,
-                # Ctrl-C reaches all of a terminal's group; a worker would take it for a first
-                # signal, and the supervisor's for a second one.
-                process_group=0,
-            )
+            try:
+                self._process = _started(command, (theirs.fileno(), *listening))
+            except OSError:
+                self.channel.close()
+                raise
         self.channel.setblocking(False)
         self.began = monotonic()
-        self.is_ready = False
+        self.is_ready = self.is_mute = False
 
     @property
     def has_ended(self) -> bool:
@@ -79,8 +80,14 @@ class Worker:
 
     def look(self) -> None:
         """Notice whether it has said that it is ready."""
-        with contextlib.suppress(BlockingIOError, ConnectionError):
-            self.is_ready = self.is_ready or bool(self.channel.recv(1))
+        try:
+            said = self.channel.recv(1)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            said = b""
+        self.is_ready = self.is_ready or bool(said)
+        self.is_mute = True
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal, if it still runs."""
@@ -90,6 +97,17 @@ class Worker:
         """Forget a process that has ended."""
         self._process.wait()
         self.channel.close()
+
+
+def _started(command: Sequence[str], descriptors: Sequence[int]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - our own command line again
+        [*command, "--worker", ",".join(map(str, descriptors))],
+        pass_fds=descriptors,
+        stdin=subprocess.DEVNULL,
+        # Ctrl-C reaches all of a terminal's group; a worker would take it for a first signal, and
+        # the supervisor's for a second one.
+        process_group=0,
+    )
 
 
 class _Signals:
@@ -172,31 +190,45 @@ class Supervisor:
         """Start the first worker, then the others: what is wrong is said once."""
         for count in (1, self._count):
             self._due = [0.0] * (count - len(self._workers))
-            self._start_due()
+            try:
+                self._start_due()
+            except OSError as error:
+                raise WorkerFailed(f"a worker could not start: {error.strerror}") from None
             while not (self._stops or all(each.is_ready for each in self._workers)):
                 self._wait(None)
-                for worker in self._workers:
-                    if worker.has_ended and not self._stops:
+                for worker in [each for each in self._workers if each.has_ended]:
+                    worker.look()  # one that was ready first will be replaced
+                    if not (worker.is_ready or self._stops):
                         raise WorkerFailed(f"a worker could not start: {worker.end}")
 
     def _start_due(self) -> None:
-        now = monotonic()
-        for _ in [due for due in self._due if due <= now]:
+        while self._due and min(self._due) <= monotonic():
             self._workers.append(Worker(self._command, self._listening))
-        self._due = [due for due in self._due if due > now]
+            self._due.remove(min(self._due))
 
     def _replace_lost(self) -> None:
         for worker in [each for each in self._workers if each.has_ended]:
             self._workers.remove(worker)
             worker.close()
-            is_soon = monotonic() - worker.began < _SOON
-            self._losses = self._losses + 1 if is_soon else 0
-            pause = min(_FIRST_PAUSE * 2**self._losses, _LONGEST_PAUSE) if is_soon else 0.0
+            pause = self._next_pause(is_lost_soon=monotonic() - worker.began < _SOON)
             logger.error(
                 "worker %d ended: %s; another starts in %g s", worker.pid, worker.end, pause
             )
             self._due.append(monotonic() + pause)
-        self._start_due()
+        try:
+            self._start_due()
+        except OSError as error:  # no memory or no process to spare, which may pass
+            pause = self._next_pause(is_lost_soon=True)
+            reason = error.strerror
+            logger.error("no worker can start now: %s; again in %g s", reason, pause)  # noqa: TRY400
+            self._due = [max(due, monotonic() + pause) for due in self._due]
+
+    def _next_pause(self, *, is_lost_soon: bool) -> float:
+        if not is_lost_soon:
+            self._losses = 0
+            return 0.0
+        self._losses = min(self._losses + 1, _MOST_DOUBLINGS)
+        return min(_FIRST_PAUSE * 2.0**self._losses, _LONGEST_PAUSE)
 
     def _stop_all(self) -> None:
         running = [each for each in self._workers if not each.has_ended]
@@ -228,7 +260,7 @@ class Supervisor:
         with selectors.DefaultSelector() as selector:
             selector.register(self._signals.channel, selectors.EVENT_READ)
             for worker in self._workers:
-                if not (worker.is_ready or worker.has_ended):
+                if not (worker.is_mute or worker.has_ended):
                     selector.register(worker.channel, selectors.EVENT_READ)
             selector.select(timeout)
         self._stops += sum(number in _STOPPING for number in self._signals.received())

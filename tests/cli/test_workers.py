@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -262,6 +263,78 @@ def test_who_ends_again_and_again_is_replaced_ever_more_slowly(
 
     said = [record.getMessage().partition(": ")[2] for record in caplog.records]
     assert said == [f"exit code 3; another starts in {pause} s" for pause in ("0.2", "0.4", "0.8")]
+
+
+def test_a_long_row_of_losses_is_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("minisession.cli.supervisor._LONGEST_PAUSE", 0.0)
+    frail = supervisor(FRAIL)
+    frail._losses = 1023  # 2.0 to the power of 1024 is no number
+
+    frail.run(lambda: None, lambda: None)
+
+    assert (tmp_path / "starts").read_text() == "xxxx"
+
+
+class StopsWhenTold(logging.Handler):
+    """Stops this process's supervisor as soon as it says something with these words."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__()
+        self.words = words
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.words in record.getMessage():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_supervisor_that_cannot_start_a_worker_tries_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    link = tmp_path / "python"
+    link.symlink_to(sys.executable)
+    vanishing = READY + f"os.unlink({str(link)!r}); sys.exit(3)"
+    logger, stopping = logging.getLogger("minisession.supervisor"), StopsWhenTold("again in 0.8 s")
+    logger.addHandler(stopping)
+    try:
+        Supervisor([str(link), "-c", vanishing], [], 1, GRACE).run(lambda: None, lambda: None)
+    finally:
+        logger.removeHandler(stopping)
+
+    said = [record.getMessage() for record in caplog.records][1:]
+    assert said == [
+        f"no worker can start now: No such file or directory; again in {pause} s"
+        for pause in ("0.4", "0.8")
+    ]
+
+
+def test_a_first_worker_that_cannot_start_says_why(tmp_path: Path) -> None:
+    with pytest.raises(WorkerFailed, match="could not start: No such file or directory"):
+        Supervisor([str(tmp_path / "python")], [], 1, GRACE).run(lambda: None, lambda: None)
+
+
+def test_who_waits_for_a_worker_without_a_word_does_not_spin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float | None] = []
+    wait = Supervisor._wait
+
+    def count(self: Supervisor, until: float | None) -> None:
+        waits.append(until)
+        wait(self, until)
+
+    monkeypatch.setattr(Supervisor, "_wait", count)
+    silent = """
+import os, sys, time
+os.close(int(sys.argv[-1].split(",")[0]))
+time.sleep(0.3)
+sys.exit(5)
+"""
+
+    with pytest.raises(WorkerFailed, match="exit code 5"):
+        supervisor(silent).run(lambda: None, lambda: None)
+
+    assert len(waits) < 10
 
 
 def test_the_signals_are_as_before_when_the_supervisor_is_over() -> None:
