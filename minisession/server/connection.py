@@ -29,8 +29,9 @@ class Connection:
     """An accepted connection. At any time one task owns it: see `relay.py`.
 
     Mutable: the reader, `_unsent` (the rest of a write that was interrupted), the deadlines
-    (monotonic seconds; infinite while nobody waits), and the flags: `is_gone` (nothing can be
-    written any more), `has_expired` (the client was too slow), `is_idle` (between two requests).
+    (monotonic seconds; infinite while nobody waits), `_wait` (the last wait for bytes that began),
+    and the flags: `is_gone` (nothing can be written any more), `has_expired` (the client was too
+    slow), `is_idle` (between two requests).
     """
 
     __slots__ = (
@@ -38,6 +39,7 @@ class Connection:
         "_read_deadline",
         "_transport",
         "_unsent",
+        "_wait",
         "_write_deadline",
         "_writing",
         "client",
@@ -67,6 +69,7 @@ class Connection:
         self._config = config
         self._transport = transport
         self._read_deadline = self._write_deadline = math.inf
+        self._wait: object = None
         self._unsent = _NOTHING
         self._writing: anyio.Lock | None = None  # made when needed: idle connections are many
 
@@ -90,16 +93,18 @@ class Connection:
     async def wait_readable(self, deadline: float) -> None:
         """Wait until `read_nowait` has something to give, or the client has been too slow.
 
-        At most one task may wait.
+        At most one task may wait. (One that was cancelled may leave after the next has come.)
 
         Raises:
             RequestRefused: 408, the deadline is over; the reader is at its end from now on.
         """
         self._read_deadline = deadline
+        wait = self._wait = object()
         try:
             await self._transport.wait_receivable()
         finally:
-            self._read_deadline = math.inf
+            if self._wait is wait:
+                self._read_deadline = math.inf
         if self.has_expired:
             raise RequestRefused(408, "the client was too slow")
 

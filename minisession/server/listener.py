@@ -24,6 +24,21 @@ from .transport import Transport
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 ACCEPT_PAUSE = 0.25
 
+# What is wrong with one connection that waits, or its network, and not with the listener: accept(2)
+# asks to treat them like EAGAIN. (EPERM: a firewall forbids it.)
+_OF_ONE_CLIENT = {
+    errno.EPERM,
+    errno.EPROTO,
+    errno.ENOPROTOOPT,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ETIMEDOUT,
+    errno.ECONNABORTED,
+    errno.ECONNRESET,
+}
+
 # Connections accepted in one go before other tasks get their turn.
 _BATCH = 32
 
@@ -62,7 +77,9 @@ def _accept_waiting(service: Service, listener: socket.socket) -> None:
             accepted, peer = listener.accept()
         except (BlockingIOError, InterruptedError):
             return
-        except ConnectionError:
+        except OSError as error:
+            if error.errno not in _OF_ONE_CLIENT:
+                raise
             continue  # the client was gone before we came
         _start(service, accepted, peer)
 

@@ -55,11 +55,12 @@ class LoopTransport(Transport):
         if not self._is_watched:
             self._loop.add_reader(self._socket, self._receive)
             self._is_watched = True
-        self._waiter = self._loop.create_future()
+        waiter = self._waiter = self._loop.create_future()
         try:
-            await self._waiter
+            await waiter
         finally:
-            self._waiter = None
+            if self._waiter is waiter:  # who was cancelled may leave after the next has come
+                self._waiter = None
 
     def _receive(self) -> None:
         """Read for whoever waits. (Only waking it would have the loop report the bytes again.)"""

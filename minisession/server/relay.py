@@ -124,15 +124,19 @@ class Relay:
         return False
 
     async def _drop_body(self) -> bool:
-        """Read to the end of the request; return whether it came to a good end soon enough."""
+        """Read to the end of the request; return whether it came to a good end soon enough.
+
+        The time is absolute: whoever sends a byte now and then holds no connection by that.
+        """
         connection, reader, dropped = self._connection, self._connection.reader, 0
+        deadline = monotonic() + self._service.config.body_timeout
         try:
             while not reader.is_body_complete and dropped <= MAX_DISCARD:
                 part = reader.next_part()
                 if part is not None:
                     dropped += len(part.data)
                     continue
-                await connection.wait_readable(monotonic() + self._service.config.body_timeout)
+                await connection.wait_readable(deadline)
                 connection.read_nowait()
         except RequestRefused:
             return False

@@ -19,7 +19,10 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class Transport:
-    """A connected, non-blocking stream socket; at most one task may wait in each direction."""
+    """A connected, non-blocking stream socket; at most one task may wait in each direction.
+
+    A wait that was cancelled does not count, though its task may not have noticed yet.
+    """
 
     __slots__ = ("_socket",)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from contextvars import copy_context
@@ -17,6 +18,7 @@ from minisession.server.errors import ClientDisconnected
 from minisession.server.service import Service
 from minisession.server.transport import Transport
 from tests.server.kit import (
+    Client,
     answer,
     client_of,
     connect,
@@ -84,6 +86,45 @@ async def test_a_body_that_nobody_reads_and_that_does_not_come_ends_the_connecti
         assert await client.read_all() == answer(b"early")
 
 
+async def test_a_body_that_nobody_reads_and_that_only_trickles_ends_the_connection() -> None:
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await reply(send, b"early")
+
+    async with client_of(app, body_timeout=4 * SOON) as client:
+        await client.send(request("POST", "/", "Content-Length: 1000"))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(trickle, client)
+
+            assert await client.read_all() == answer(b"early")
+            tasks.cancel_scope.cancel()
+
+
+async def trickle(client: Client) -> None:
+    """A byte well within each time-out, until the server hangs up."""
+    with contextlib.suppress(anyio.BrokenResourceError):
+        while True:
+            await client.send(b"x")
+            await anyio.sleep(SOON)
+
+
+async def test_a_task_that_waits_for_the_end_takes_nothing_from_the_next_request() -> None:
+    async with anyio.create_task_group() as tasks:
+
+        @http_app
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            tasks.start_soon(receive)
+            await anyio.wait_all_tasks_blocked()
+            await reply(send, b"ok")
+
+        async with client_of(app, keep_alive_timeout=3 * SOON) as client:
+            for _ in range(3):
+                await client.send(get())
+                assert await client.read(len(answer(b"ok"))) == answer(b"ok")
+
+            assert await client.read_all() == b""
+
+
 async def test_an_app_may_take_longer_than_any_time_out_of_the_client() -> None:
     @http_app
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -148,7 +189,9 @@ class Exhausted:
         return self.real.accept()
 
 
-@pytest.mark.parametrize("error", [errno.EMFILE, errno.ECONNABORTED])
+@pytest.mark.parametrize(
+    "error", [errno.EMFILE, errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.EPERM]
+)
 async def test_a_server_that_cannot_accept_tries_again(
     error: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -173,7 +216,7 @@ def idle_service() -> Service:
 
 async def test_an_unknown_error_of_a_listener_ends_the_server() -> None:
     with socket.create_server(("127.0.0.1", 0)) as real:
-        broken: Any = Exhausted(real, errno.EPERM)
+        broken: Any = Exhausted(real, errno.EINVAL)
         with (
             socket.create_connection(real.getsockname()),
             pytest.raises(OSError, match="cannot accept"),
