@@ -251,6 +251,7 @@ class Cycle:
         # Without a 100 nobody knows whether the client will send the body or not.
         if head.closes or self.wants_continue or self._is_body_too_long:
             self._closes_after = True
+        self.wants_continue = False  # from here on, a 100 would stand in the middle of a response
         pieces.append(b"connection: close\r\n\r\n" if self._closes_after else b"\r\n")
         return pieces
 

@@ -22,8 +22,10 @@ _ALLOWED = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
 
 _CODINGS = re.compile(rb"\r\ntransfer-encoding:([^\r]*)")
 
-# RFC 3986 section 3.2.2 without the comma: a comma in Host is a merged list of two Hosts.
-_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})*(?::(?P<port>[0-9]*))?")
+# RFC 3986 section 3.2.2 without the comma: a comma in Host is a merged list of two Hosts. It may be
+# empty as a whole, but there is no http without a host (RFC 9110 section 4.2.1): not ":80".
+_NAME = rb"(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+"
+_HOST = re.compile(rb"(?:" + _NAME + rb"(?::(?P<port>[0-9]*))?)?")
 _HOST_IPV6 = re.compile(rb"\[([0-9A-Fa-f:.]+)\](?::(?P<port>[0-9]*))?")
 
 
@@ -83,8 +85,8 @@ def check_framing(head: bytes) -> None:
         return
     if b"\r\ncontent-length:" in lower:
         raise RequestRefused(400, "Content-Length together with Transfer-Encoding")
-    if not lower.partition(b"\r\n")[0].endswith(b" http/1.1"):
-        raise RequestRefused(400, "Transfer-Encoding in another version than HTTP/1.1")
+    if lower.partition(b"\r\n")[0].endswith(b" http/1.0"):
+        raise RequestRefused(400, "Transfer-Encoding in HTTP/1.0")
     codings = [coding.strip(b" \t") for coding in b",".join(_CODINGS.findall(lower)).split(b",")]
     if codings[-1] != b"chunked" or b"chunked" in codings[:-1]:
         raise RequestRefused(400, "Transfer-Encoding that does not end with one chunked")

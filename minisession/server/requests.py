@@ -128,12 +128,15 @@ class RequestReader:
         for name, value in headers:
             if name in _NOTED:
                 noted[name] = noted[name] + b"," + value if name in noted else value
+        is_old = event.http_version == b"1.0"
         if b"host" in noted:
             check_host(noted[b"host"])
+        elif not is_old:  # h11 asks for it in 1.1 only, and higher minor versions are read as that
+            raise RequestRefused(400, "no Host")
         if target.authority is not None:  # RFC 9112 section 3.2.2: it replaces the Host field
-            headers = [(n, target.authority if n == b"host" else v) for n, v in headers]
+            headers = [field for field in headers if field[0] != b"host"]
+            headers.append((b"host", target.authority))
         self._expect_body(noted)
-        is_old = event.http_version == b"1.0"
         persists = not (is_old or _has_option(noted, b"connection", b"close"))
         expects_continue = not is_old and _has_option(noted, b"expect", b"100-continue")
         version = "1.0" if is_old else "1.1"

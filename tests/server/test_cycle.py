@@ -239,6 +239,17 @@ def test_an_answer_instead_of_100_continue_is_the_last_one() -> None:
     assert b"connection: close" in cycle.send(body(b"ok"))
 
 
+def test_no_100_continue_is_wanted_once_a_response_has_begun() -> None:
+    cycle, _ = cycle_of(request("POST", "/", "Content-Length: 1", "Expect: 100-continue"))
+    cycle.send(start())
+    assert cycle.wants_continue  # nothing is on the wire
+
+    cycle.send(body(b"x", more_body=True))
+
+    assert not cycle.wants_continue
+    assert not cycle.keeps_alive
+
+
 def test_a_100_continue_is_sent_once() -> None:
     cycle, _ = cycle_of(request("POST", "/", "Content-Length: 1", "Expect: 100-continue"))
 

@@ -93,6 +93,21 @@ def test_the_authority_of_an_absolute_target_replaces_the_host() -> None:
     assert head.headers == [(b"x", b"1"), (b"host", b"b:1")]
 
 
+def test_an_absolute_target_of_http_1_0_stands_for_the_host_that_is_missing() -> None:
+    head = read([b"GET http://b:1/ HTTP/1.0\r\nX: 1\r\n\r\n"])[0]
+
+    assert isinstance(head, Request)
+    assert head.headers == [(b"x", b"1"), (b"host", b"b:1")]
+
+
+def test_a_higher_minor_version_is_held_to_the_rules_of_1_1() -> None:
+    chunked = request("POST", "/", "Transfer-Encoding: chunked", body=b"1\r\na\r\n0\r\n\r\n")
+
+    assert read([b"GET / HTTP/1.2\r\n\r\n"]) == [400]  # no Host
+    assert read([chunked.replace(b"HTTP/1.1", b"HTTP/1.2")])[1:] == [b"a"]
+    assert read([chunked.replace(b"HTTP/1.1", b"HTTP/2.0")]) == [505]
+
+
 def test_empty_lines_before_a_request_are_skipped_up_to_four() -> None:
     assert len(read([b"\r\n" * 4 + get()])) == 2
     assert read([b"\r\n" * 5 + get()]) == [400]

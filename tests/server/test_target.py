@@ -42,6 +42,7 @@ def test_options_may_mean_the_server_as_a_whole(target: bytes) -> None:
         ("GET", "https://h/", 400),
         ("GET", "ftp://h/", 400),
         ("GET", "http:///p", 400),
+        ("GET", "http://:80/p", 400),
         ("GET", "http://u@h/", 400),
         ("GET", "http://h:x/", 400),
         ("GET", "/%ff", 400),
