@@ -113,6 +113,7 @@ async def test_a_task_that_waits_for_the_end_takes_nothing_from_the_next_request
 
         @http_app
         async def app(scope: Any, receive: Any, send: Any) -> None:
+            await read_body(receive)
             tasks.start_soon(receive)
             await anyio.wait_all_tasks_blocked()
             await reply(send, b"ok")
