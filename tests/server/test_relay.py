@@ -14,6 +14,7 @@ import pytest
 from minisession.server import listener
 from minisession.server.config import ServerConfig
 from minisession.server.connection import Connection
+from minisession.server.cycle import MAX_DISCARD
 from minisession.server.errors import ClientDisconnected
 from minisession.server.service import Service
 from minisession.server.transport import Transport
@@ -30,6 +31,7 @@ from tests.server.kit import (
     request,
     serving,
 )
+from tests.server.memory import serve_in_memory
 
 pytestmark = pytest.mark.anyio
 
@@ -317,3 +319,23 @@ async def test_who_finds_a_server_full_of_requests_waits_for_one_of_them_to_end(
 
                 assert await busy.read_all() == answer(b"/slow")
                 assert await waiting.read(len(answer(b"/waited"))) == answer(b"/waited")
+
+
+@pytest.mark.parametrize("size", [1 << 20, 8000, 63])
+async def test_a_chunked_body_too_long_to_drop_ends_the_connection_however_it_arrives(
+    size: int,
+) -> None:
+    chunk = b"%x\r\n%b\r\n" % (MAX_DISCARD // 2, b"a" * (MAX_DISCARD // 2))
+    raw = request(
+        "POST", "/", "transfer-encoding: chunked", body=chunk * 2 + b"1\r\na\r\n0\r\n\r\n"
+    )
+    pieces = [raw[i : i + size] for i in range(0, len(raw), size)]
+
+    written = await serve_in_memory(answers_without_reading, [*pieces, get()])
+
+    assert written == answer(b"")
+
+
+@http_app
+async def answers_without_reading(scope: Any, receive: Any, send: Any) -> None:
+    await reply(send, b"")
