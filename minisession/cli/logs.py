@@ -13,6 +13,9 @@ from datetime import UTC, datetime
 
 FORMATS = ("text", "json")
 
+# Records of others may have an attribute `access`, too, which may be anything.
+_ACCESS = "minisession.server.access"
+
 # Cc are control characters, Cf those that reverse the direction of writing, Zl and Zp line ends.
 _FORBIDDEN = {"Cc", "Cf", "Zl", "Zp", "Cs"}
 
@@ -43,8 +46,11 @@ class TextFormatter(logging.Formatter):
 
     def formatException(self, ei: object) -> str:  # noqa: N802 - logging's name
         """Return the traceback; none of its lines looks like the beginning of a record."""
-        lines = super().formatException(ei).split("\n")  # type: ignore[arg-type]
-        return "\n".join("  " + escaped(line) for line in lines)
+        return _indented(super().formatException(ei))  # type: ignore[arg-type]
+
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802 - logging's name
+        """Return the stack that somebody wanted to see, likewise."""
+        return _indented(super().formatStack(stack_info))
 
 
 class JSONFormatter(logging.Formatter):
@@ -62,11 +68,15 @@ class JSONFormatter(logging.Formatter):
             "logger": record.name,
             "process": record.process,
             "message": record.getMessage(),
-            **getattr(record, "access", {}),
+            **(getattr(record, "access", {}) if record.name == _ACCESS else {}),
         }
         if record.exc_info:
             told["exception"] = self.formatException(record.exc_info)
         return json.dumps(told, default=str)
+
+
+def _indented(text: str) -> str:
+    return "\n".join("  " + escaped(line) for line in text.split("\n"))
 
 
 def escaped(text: str) -> str:

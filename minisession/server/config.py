@@ -31,7 +31,8 @@ class ServerConfig:
         root_path: the ASGI `root_path`: where the app is mounted, "" or "/prefix".
         keep_alive_timeout: silence between two requests, and before the first (uvicorn: 5).
         head_timeout: absolute time for a request line and its headers, from the first byte.
-        body_timeout: silence of a client that owes us a body while the app waits for it.
+        body_timeout: silence of a client that owes us a body while the app waits for it; and the
+            whole time for what the app has left unread of it.
         write_timeout: time in which a reader takes nothing of a response.
         graceful_timeout: time for running requests, then for the app's shutdown, when stopping.
         max_request_line: longer ones are refused with 414 (RFC 9112 section 3 asks for 8000).
@@ -80,6 +81,7 @@ class ServerConfig:
             elif name.startswith("max_") or name == "backlog":
                 value = getattr(self, name)
                 self._check(name, _is_int(value) and value > 0, "an integer greater than 0")
+        self._check("backlog", self.backlog < 2**31, "an integer less than 2**31")  # C's int
         line_fits = self.max_request_line < self.max_head
         self._check("max_request_line", line_fits, f"less than max_head ({self.max_head})")
 

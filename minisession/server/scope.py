@@ -34,7 +34,7 @@ def http_scope(
     """
     target = request.target
     path, raw_path = target.path, target.raw_path
-    if root_path:
+    if root_path and path != "*":  # the server as a whole is mounted nowhere
         path, raw_path = root_path + path, root_path.encode("utf-8") + raw_path
     return {
         "type": "http",

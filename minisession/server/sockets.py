@@ -84,7 +84,10 @@ def _adopted(fd: int) -> socket.socket:
 
 def _bound_to_host(host: str, port: int, backlog: int) -> list[socket.socket]:
     """Bind every address that the host resolves to; all to the port that the first one gets."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except UnicodeError:  # a label that is empty or too long for DNS is not even asked for
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from None
     sockets: list[socket.socket] = []
     failure: OSError | None = None
     for family, _, _, _, (address, *rest) in dict.fromkeys(found):

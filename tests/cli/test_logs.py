@@ -46,6 +46,13 @@ def test_a_traceback_stays_readable_and_none_of_its_lines_begins_like_a_record()
     assert all(line.startswith("  ") for line in lines[1:])
 
 
+def test_no_line_of_a_stack_begins_like_a_record_or_commands_a_terminal() -> None:
+    text = TextFormatter(with_process=False).format(record("here", stack_info=FORGED + "\x1b[2J"))
+
+    assert all(line.startswith("  ") for line in text.split("\n")[1:])
+    assert text.endswith(r"paid\x1b[2J")
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
@@ -64,17 +71,26 @@ def test_what_would_command_a_terminal_is_shown_instead(text: str, shown: str) -
 def test_a_record_in_json_is_one_object_on_one_line() -> None:
     access = {"client": None, "method": "GET", "status": 200}
 
-    line = JSONFormatter().format(record("said %s", FORGED, access=access))
+    line = JSONFormatter().format(
+        record("said %s", FORGED, access=access, name="minisession.server.access")
+    )
 
     assert "\n" not in line
     assert json.loads(line) == {
         "time": "1970-01-01T00:00:00.000+00:00",
         "level": "INFO",
-        "logger": "shop",
+        "logger": "minisession.server.access",
         "process": 42,
         "message": "said " + FORGED,
         **access,
     }
+
+
+def test_what_an_application_calls_access_is_its_own_business() -> None:
+    told = json.loads(JSONFormatter().format(record("opened", access="granted")))
+
+    assert told["message"] == "opened"
+    assert "access" not in told
 
 
 def test_a_traceback_in_json_is_a_field() -> None:

@@ -25,6 +25,7 @@ def test_the_defaults_are_allowed() -> None:
         ("port", True),
         ("port", "8000"),
         ("backlog", 0),
+        ("backlog", 2**31),
         ("root_path", "app"),
         ("root_path", "/app/"),
         ("keep_alive_timeout", 0),

@@ -144,6 +144,17 @@ async def test_the_scope_is_asgi_to_the_letter() -> None:
     }
 
 
+async def test_the_server_as_a_whole_is_mounted_nowhere() -> None:
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await reply(send, repr((scope["path"], scope["raw_path"])).encode())
+
+    async with client_of(app, root_path="/app") as client:
+        await client.send(request("OPTIONS", "*"))
+
+        assert await client.read_until(b")") == answer(b"('*', b'*')")
+
+
 async def test_pipelined_requests_are_answered_in_order() -> None:
     async with client_of(echo) as client:
         await client.send(b"".join(get(f"/{i}") for i in range(10)))

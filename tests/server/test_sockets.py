@@ -135,6 +135,12 @@ def left_behind(path: str) -> None:
         dead.bind(path)
 
 
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example"])
+def test_a_name_that_cannot_be_one_is_not_known(host: str) -> None:
+    with pytest.raises(OSError, match="not known"), Listeners(ServerConfig(host=host)) as found:
+        found.open()
+
+
 def test_a_unix_socket_that_nobody_listens_on_makes_way(tmp_path: Path) -> None:
     path = str(tmp_path / "s.sock")
     left_behind(path)
