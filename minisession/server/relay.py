@@ -88,11 +88,11 @@ class Relay:
         if not connection.is_idle and (request := reader.next_request()) is not None:
             await anyio.lowlevel.checkpoint()  # who sends many at once takes turns with others
             return request
+        connection.is_idle = not reader.buffered  # an empty line does not begin a request
         config = service.config
         timeout = config.keep_alive_timeout if connection.is_idle else config.head_timeout
         deadline = monotonic() + timeout
-        request = None
-        while request is None:
+        while True:
             if reader.is_at_eof or (connection.is_idle and not service.wants_idle):
                 return None
             await connection.wait_readable(deadline)
@@ -100,8 +100,9 @@ class Relay:
             if connection.is_idle and reader.buffered:
                 connection.is_idle = False
                 deadline = monotonic() + config.head_timeout
-            request = reader.next_request()
-        return request
+            if (request := reader.next_request()) is not None:
+                return request
+            connection.is_idle = not reader.buffered
 
     async def _refuse(self, refusal: RequestRefused) -> None:
         """Answer what is no request; a client that sent nothing at all is not answered."""

@@ -50,6 +50,14 @@ async def test_an_idle_connection_is_closed_without_a_word() -> None:
         assert await client.read_all() == answer(b"/x ")
 
 
+@pytest.mark.parametrize(("sent", "answered"), [(b"", b""), (get("/x"), answer(b"/x "))])
+async def test_an_empty_line_is_no_request_that_could_be_late(sent: bytes, answered: bytes) -> None:
+    async with client_of(echo, keep_alive_timeout=SOON, head_timeout=SOON) as client:
+        await client.send(sent + b"\r\n")
+
+        assert await client.read_all() == answered
+
+
 async def test_the_time_for_a_head_is_absolute_and_answered_with_408() -> None:
     async with client_of(echo, head_timeout=SOON) as client, anyio.create_task_group() as tasks:
         tasks.start_soon(drip, client)
