@@ -5,16 +5,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import sqlite3
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from anyio.lowlevel import checkpoint
 
 from minisession import (
     SaveOutcomeUnknown,
     Session,
+    SessionClosed,
     SessionConfig,
     SessionGone,
     SessionManager,
@@ -22,7 +29,10 @@ from minisession import (
     StoreUnavailable,
     session,
 )
+from minisession._core.books import State
+from minisession._core.ledger import Ledger
 from minisession.abc import Record
+from minisession.stores.sqlite import SQLiteStore
 from tests.asgi_client import Browser, Receive, Scope, Send, respond, routed, running
 from tests.remote_store import Fault, RemoteStore
 
@@ -60,6 +70,21 @@ async def lose_the_wait(store: RemoteStore, operation: Callable[[], Awaitable[ob
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def give_up(store: RemoteStore, operation: Callable[[], Awaitable[object]]) -> None:
+    """Start an operation; when its change is with the store, cancel its task until it ends."""
+    commits = len(store.commits)
+
+    async def run() -> None:
+        await operation()
+
+    task = asyncio.ensure_future(run())
+    while len(store.commits) == commits:
+        await checkpoint()
+    while not task.done():
+        task.cancel()
+        await asyncio.sleep(0)
 
 
 def changed(one: Session) -> None:
@@ -292,14 +317,8 @@ async def test_what_the_flusher_could_not_store_for_a_task_that_gave_up_is_store
                 one["n"] = 1
                 await anyio.sleep_forever()
 
-        commits = len(store.commits)
         store.faults = [fault]
-        task = asyncio.ensure_future(write())
-        while len(store.commits) == commits:
-            await checkpoint()
-        while not task.done():
-            task.cancel()
-            await asyncio.sleep(0)
+        await give_up(store, write)
     async with store:
         record = await store.load(id.partition(".")[0], 0.0)
 
@@ -308,6 +327,163 @@ async def test_what_the_flusher_could_not_store_for_a_task_that_gave_up_is_store
     assert (record.items["n"] == b"1", is_reported) == (
         (True, False) if fault is Fault.TOO_BUSY else (False, True)
     )
+
+
+async def test_what_is_finished_for_a_task_that_gave_up_gives_the_session_no_other_id() -> None:
+    store = RemoteStore()
+    async with SessionManager(store) as sessions:
+        id = await begun(sessions)
+        ledgers: list[Ledger] = []
+
+        async def log_in() -> None:
+            async with sessions.open(id) as one:
+                ledgers.append(one._ledger)
+                one["n"] = 1
+                while one._ledger.flight is None:
+                    await checkpoint()
+                one["n"] = 2
+                one.regenerate()
+                await anyio.sleep_forever()
+
+        await give_up(store, log_in)
+        await anyio.wait_all_tasks_blocked()
+
+        assert ledgers[0].state is State.CLOSED
+        async with sessions.open(id) as one:
+            assert one["n"] == 2
+
+
+async def test_what_a_task_that_gave_up_has_written_is_stored_by_a_manager_that_is_left() -> None:
+    store = RemoteStore()
+    async with SessionManager(store) as sessions:
+        id = await begun(sessions)
+
+        async def write() -> None:
+            async with sessions.open(id) as one:
+                one["n"] = 1
+                while one._ledger.flight is None:
+                    await checkpoint()
+                one["n"] = 2
+                await anyio.sleep_forever()
+
+        await give_up(store, write)
+    async with store:
+        record = await store.load(id.partition(".")[0], 0.0)
+
+    assert record is not None
+    assert record.items["n"] == b"2"
+
+
+@pytest.mark.parametrize("more", [True, False], ids=["writes behind it", "nothing behind it"])
+async def test_without_a_lifespan_what_waits_behind_a_sibling_of_a_task_that_gave_up_is_reported(
+    more: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = RemoteStore()
+    manager = SessionManager(store)
+    siblings: list[asyncio.Task[None]] = []
+    opened: list[Session] = []
+
+    async def write(id: str) -> None:
+        async with manager.open(id) as one:
+            opened.append(one)
+            one["n"] = 1
+            siblings.append(asyncio.ensure_future(one.save()))
+            while one._ledger.flight is None:
+                await checkpoint()
+            if more:
+                one["n"] = 2
+            await anyio.sleep_forever()
+
+    async with store:
+        id = await begun(manager)
+        store.faults = [Fault.SILENT_AFTER]
+        await give_up(store, partial(write, id))
+        with pytest.raises(SessionClosed):
+            opened[0].get("n")
+        siblings[0].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await siblings[0]
+
+    lost = "cancelled again and again, it lost its last writes"
+    assert [lost in record.message for record in caplog.records] == [True] * more
+
+
+async def on_another_loop(operation: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run an operation on a loop of its own, as another thread does."""
+    await anyio.to_thread.run_sync(lambda: asyncio.run(operation()))
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[sqlite3.Connection]:
+    """Keep the writer of a database waiting for the block."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield other
+
+
+async def test_a_wait_that_is_lost_on_another_loop_leaves_a_doubt_that_a_refresh_clears(
+    tmp_path: Path,
+) -> None:
+    """The tasks of the lifespan belong to its loop: no other may have them look."""
+    path = tmp_path / "sessions.db"
+
+    async with SessionManager(SQLiteStore(path), UNFLUSHED) as sessions:
+        id = await begun(sessions)
+
+        async def elsewhere() -> None:
+            async with sessions.open(id) as one:
+                with locked(path):
+                    one["n"] = 1
+                    save = asyncio.ensure_future(one.save())
+                    while one._ledger.flight is None:
+                        await checkpoint()
+                    save.cancel()
+                    with pytest.raises(asyncio.CancelledError):
+                        await save
+                    with pytest.raises(SaveOutcomeUnknown):
+                        one["m"] = 2
+                await one.refresh()
+                assert one["n"] == 1
+
+        await on_another_loop(elsewhere)
+
+
+async def test_an_exchange_that_is_given_up_on_another_loop_is_closed_and_reported_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "sessions.db"
+
+    async with SessionManager(SQLiteStore(path)) as sessions:
+        id = await begun(sessions)
+
+        async def elsewhere() -> None:
+            opened: list[Session] = []
+            siblings: list[asyncio.Task[None]] = []
+
+            async def write(id: str) -> None:
+                async with sessions.open(id) as one:
+                    opened.append(one)
+                    one["n"] = 1
+                    siblings.append(asyncio.ensure_future(one.save()))
+                    while one._ledger.flight is None:
+                        await checkpoint()
+                    one["n"] = 2
+                    await anyio.sleep_forever()
+
+            with locked(path):
+                task = asyncio.ensure_future(write(id))
+                while not siblings or opened[0]._ledger.flight is None:
+                    await checkpoint()
+                while not task.done():
+                    task.cancel()
+                    await asyncio.sleep(0)
+                with pytest.raises(SessionClosed):
+                    opened[0].get("n")
+            await siblings[0]
+
+        await on_another_loop(elsewhere)
+
+    assert "cancelled again and again, it lost its last writes" in caplog.text
 
 
 async def test_without_a_lifespan_a_lost_wait_leaves_a_doubt_that_a_refresh_clears() -> None:

@@ -32,7 +32,7 @@ from minisession import (
 )
 from minisession._ids import split_id
 from minisession._manager import SWEEP_EVERY, UPDATE_TRIES
-from minisession.abc import Destroy, Write
+from minisession.abc import Create, Destroy, Write
 from minisession.stores.memory import MemoryStore
 from tests.clock import Clock
 from tests.remote_store import Fault, RemoteStore
@@ -462,30 +462,34 @@ async def test_writes_made_while_a_commit_is_in_flight_travel_together_in_the_ne
 
 
 @pytest.mark.parametrize(
-    ("fault", "error"),
+    ("fault", "error", "words"),
     [
-        (Fault.REFUSES, StoreUnavailable),
-        (Fault.TOO_BUSY, SaveTimeout),
-        (Fault.SILENT_BEFORE, SaveOutcomeUnknown),
-        (Fault.SILENT_AFTER, SaveOutcomeUnknown),
-        (Fault.UNSURE_BEFORE, SaveOutcomeUnknown),
-        (Fault.UNSURE_AFTER, SaveOutcomeUnknown),
-        (Fault.BREAKS, SaveOutcomeUnknown),
+        (Fault.REFUSES, StoreUnavailable, "nothing was stored"),
+        (Fault.TOO_BUSY, SaveTimeout, r"within 0\.2 s \(SessionConfig\.save_timeout\); it is not"),
+        (Fault.SILENT_BEFORE, SaveOutcomeUnknown, "did not say what became of it"),
+        (Fault.SILENT_AFTER, SaveOutcomeUnknown, "did not say what became of it"),
+        (Fault.UNSURE_BEFORE, SaveOutcomeUnknown, "the connection broke"),
+        (Fault.UNSURE_AFTER, SaveOutcomeUnknown, "the connection broke"),
+        (Fault.BREAKS, SaveOutcomeUnknown, "did not say what became of it"),
     ],
 )
 async def test_every_failure_of_a_save_is_told_as_what_it_is(
     sessions: SessionManager,
     hasty: SessionManager,
     remote: RemoteStore,
+    caplog: pytest.LogCaptureFixture,
     fault: Fault,
     error: type[Exception],
+    words: str,
 ) -> None:
     id = await begun(sessions)
-    with pytest.raises(error):
+    with pytest.raises(error, match=words):
         async with (hasty if fault in UNANSWERED else sessions).open(id) as one:
             remote.fault = fault
             one["n"] = 1
             await one.save()
+    broken = f"{remote!r} failed with something else than a StoreError"
+    assert (broken in caplog.text) is (fault is Fault.BREAKS)
     remote.fault = Fault.NONE
 
     assert ("n" in await stored(sessions, id)) == (
@@ -680,7 +684,9 @@ async def test_a_load_that_failed_fails_at_every_touch(
             assert caught.value is remote.load_error
 
 
-async def test_a_store_with_too_few_outcomes_leaves_no_one_waiting(clock: Clock) -> None:
+async def test_a_store_with_too_few_outcomes_leaves_no_one_waiting(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     class Forgetful(MemoryStore):
         forgets = False
 
@@ -696,6 +702,94 @@ async def test_a_store_with_too_few_outcomes_leaves_no_one_waiting(clock: Clock)
                 store.forgets = True
                 one["n"] = 1
                 await one.save()
+
+    assert f"{store!r} gave 0 outcomes for 1 changes" in caplog.text
+
+
+async def test_a_failure_of_the_store_is_an_error_of_each_session_alone(
+    sessions: SessionManager, remote: RemoteStore
+) -> None:
+    ids = [await begun(sessions), await begun(sessions)]
+    errors: list[StoreUnavailable] = []
+    async with sessions.open(ids[0]) as one, sessions.open(ids[1]) as two:
+        commits = len(remote.commits)
+        remote.fault = Fault.REFUSES
+        one["n"] = two["n"] = 1
+        while len(remote.commits) == commits:
+            await checkpoint()
+        assert len(remote.commits[-1]) == 2
+        for session_ in (one, two):
+            with pytest.raises(StoreUnavailable) as caught:
+                await session_.save()
+            errors.append(caught.value)
+        remote.fault = Fault.NONE
+
+    assert errors[0] is not errors[1]
+    assert all(isinstance(error.__cause__, StoreUnavailable) for error in errors)
+
+
+async def test_a_cancelled_save_waits_for_the_answer_and_leaves_no_doubt(
+    remote: RemoteStore, clock: Clock
+) -> None:
+    manager = SessionManager(remote, clock=clock)  # without tasks that could look for it
+    async with remote:
+        id = await begun(manager)
+        async with manager.open(id) as one:
+            commits = len(remote.commits)
+            one["n"] = 1
+
+            async def save() -> None:
+                await one.save()
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(save)
+                while len(remote.commits) == commits:
+                    await checkpoint()
+                tasks.cancel_scope.cancel()
+            one["m"] = 2
+
+        assert await stored(manager, id) == {"begun": True, "n": 1, "m": 2}
+
+
+async def test_one_save_ends_a_session_and_then_creates_the_one_that_follows_it(
+    remote: RemoteStore, clock: Clock
+) -> None:
+    manager = SessionManager(remote, clock=clock)
+    async with remote:
+        id = await begun(manager)
+        async with manager.open(id) as one:
+            one.destroy()
+            one["n"] = 1
+            commits = len(remote.commits)
+            await one.save()
+
+            assert [[type(c) for c in cs] for cs in remote.commits[commits:]] == [
+                [Destroy],
+                [Create],
+            ]
+            assert await remote.alive([handle_of(id), str(one.handle)], clock()) == {one.handle}
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [(Fault.REFUSES, StoreUnavailable), (Fault.UNSURE_BEFORE, SaveOutcomeUnknown)],
+)
+async def test_a_logout_that_failed_is_told_before_anything_follows_it(
+    remote: RemoteStore, clock: Clock, fault: Fault, error: type[Exception]
+) -> None:
+    manager = SessionManager(remote, clock=clock)
+    async with remote:
+        id = await begun(manager)
+        async with manager.open(id) as one:
+            one.destroy()
+            one["n"] = 1
+            commits = len(remote.commits)
+            remote.faults = [fault]
+
+            with pytest.raises(error):
+                await one.save()
+
+            assert remote.commits[commits:] == [[Destroy(handle_of(id), 0)]]
 
 
 # --- update --------------------------------------------------------------------------------------
@@ -870,6 +964,45 @@ async def test_writes_that_a_refresh_finds_void_are_told_at_the_end(
 
     assert f"{handle_of(id)} gone>: it has ended or moved on" in caplog.text
     assert "writes of this request are void" in caplog.text
+
+
+async def test_after_a_refresh_found_it_revoked_a_logout_begins_anew(
+    sessions: SessionManager,
+) -> None:
+    id = await begun(sessions)
+    async with sessions.open(id) as one:
+        assert one.is_started
+        await sessions.revoke(handle_of(id))
+        with pytest.raises(SessionGone):
+            await one.refresh()
+
+        one.destroy()
+        one["n"] = 1
+        await one.save()
+
+        assert one.handle != handle_of(id)
+        assert await stored(sessions, str(one.id)) == {"n": 1}
+
+
+async def test_after_a_refresh_found_another_id_a_logout_ends_and_begins_nothing(
+    sessions: SessionManager, remote: RemoteStore, clock: Clock
+) -> None:
+    old = await begun(sessions)
+    with pytest.raises(SessionGone):
+        async with sessions.open(old) as late:
+            assert late.is_started
+            async with sessions.open(old) as login:
+                login.regenerate()
+                await login.save()
+                new = str(login.id)
+            with pytest.raises(SessionGone):
+                await late.refresh()
+
+            late.destroy()
+            late["n"] = 1
+
+    assert await stored(sessions, new) == {"begun": True}
+    assert [s.handle for s in await remote.scan(clock())] == [handle_of(old)]
 
 
 async def test_refresh_without_a_session_does_nothing(
