@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
@@ -64,11 +65,11 @@ class SQLiteStore:
 
     async def __aenter__(self) -> Self:
         self._database.use()
-        try:
+        with ExitStack() as unfinished:
+            # Refused, cancelled, or Ctrl-C: the thread opens it, even if nobody waits for that.
+            unfinished.callback(self._database.close_soon)
             await self._in_thread(self._database.reader.open)
-        except BaseException:
-            self._database.close_soon()  # the thread opens it, even if nobody waits for that
-            raise
+            unfinished.pop_all()
         return self
 
     async def __aexit__(
@@ -77,14 +78,15 @@ class SQLiteStore:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
-            with anyio.CancelScope(shield=True):
-                await self._in_thread(self._database.close)
-        except StoreUnavailable:
-            self._database.close()
-        except BaseException:
-            self._database.close_soon()  # asyncio's own cancellation passes the shield
-            raise
+        with ExitStack() as unfinished:
+            # Asyncio's own cancellation passes the shield, and Ctrl-C does so on trio.
+            unfinished.callback(self._database.close_soon)
+            try:
+                with anyio.CancelScope(shield=True):
+                    await self._in_thread(self._database.close)
+            except StoreUnavailable:  # no thread is left to do it
+                self._database.close()
+            unfinished.pop_all()
 
     def load_nowait(self, handle: str, now: float) -> Record | None:
         """Return the living session at once, from any thread.
