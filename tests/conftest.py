@@ -4,16 +4,16 @@ watch that no id shows in anything that is printed, logged or raised."""
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 import signal
 from collections.abc import Generator
 from pathlib import Path
+from shutil import which
 
 import pytest
 
 from tests.certificates import Certificate, issue
 from tests.effort import SOAK, Tally, summed
+from tests.machine import FACTS, lack
 from tests.watch import LogWatch, remember_secrets, shows_an_id
 
 ACCEPTANCE = Path(__file__).parent / "acceptance"
@@ -92,11 +92,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Keep `@pytest.mark.needs("command", ...)`: skip without it; under CI, which has all, fail."""
-    needed = [command for mark in item.iter_markers("needs") for command in mark.args]
-    missing = [command for command in needed if shutil.which(command) is None]
-    if not missing:
-        return
-    reason = f"needs {', '.join(missing)} on the PATH"
-    if os.environ.get("CI"):
-        pytest.fail(f"{reason}: install it in .ci/run", pytrace=False)
-    pytest.skip(reason)
+    needed = [name for mark in item.iter_markers("needs") for name in mark.args]
+    missing = [name for name in needed if not (FACTS[name]() if name in FACTS else which(name))]
+    if missing:
+        lack(f"needs {', '.join(missing)}")

@@ -57,7 +57,7 @@ def test_a_test_that_lacks_a_command_skips_for_a_user_and_fails_in_ci(
     printed = run_pytest(test_file, CI=ci)
 
     assert outcome in printed.splitlines()[-1]
-    assert "needs no-such-command on the PATH" in printed
+    assert "needs no-such-command" in printed
 
 
 @pytest.mark.parametrize(("soak", "outcome"), [("", "3 passed"), ("1", "2 passed, 1 deselected")])

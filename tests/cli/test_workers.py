@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import selectors
 import signal
 import sys
 import threading
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 
 import httpx
 import pytest
@@ -226,7 +228,11 @@ READY = """
 import os, signal, sys, time
 os.write(int(sys.argv[-1].split(",")[0]), b"1")
 """
-STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)" + READY + "time.sleep(60)"
+# Until it is killed, or its supervisor is no more.
+WAIT = """
+os.read(int(sys.argv[-1].split(",")[0]), 1)
+"""
+STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)" + READY + WAIT
 # The fourth one has the supervisor stop, in good order.
 FRAIL = (
     READY
@@ -235,7 +241,7 @@ open("starts", "a").write("x")
 if len(open("starts").read()) == 4:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     os.kill(os.getppid(), signal.SIGTERM)
-    time.sleep(60)
+    signal.pause()
 sys.exit(3)
 """
 )
@@ -313,28 +319,39 @@ def test_a_first_worker_that_cannot_start_says_why(tmp_path: Path) -> None:
         Supervisor([str(tmp_path / "python")], [], 1, GRACE).run(lambda: None, lambda: None)
 
 
-def test_who_waits_for_a_worker_without_a_word_does_not_spin(
+def test_a_worker_that_will_say_no_more_is_not_waited_for_in_circles(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    waits: list[float | None] = []
+    events: list[int] = []
+    seen: list[int] = []
     wait = Supervisor._wait
 
-    def count(self: Supervisor, until: float | None) -> None:
-        waits.append(until)
+    class Noted(selectors.DefaultSelector):
+        def select(self, timeout: float | None = None) -> Any:
+            ready = super().select(timeout)
+            events.append(len(ready))
+            return ready
+
+    def look_before(self: Supervisor, until: float | None) -> None:
+        [worker] = self._workers
+        if worker.is_mute and not worker.has_ended:
+            wait(self, monotonic())
+            seen.append(events[-1])
+            worker.send(signal.SIGKILL)
         wait(self, until)
 
-    monkeypatch.setattr(Supervisor, "_wait", count)
+    monkeypatch.setattr(selectors, "DefaultSelector", Noted)
+    monkeypatch.setattr(Supervisor, "_wait", look_before)
     silent = """
-import os, sys, time
+import os, signal, sys
 os.close(int(sys.argv[-1].split(",")[0]))
-time.sleep(0.3)
-sys.exit(5)
+signal.pause()
 """
 
-    with pytest.raises(WorkerFailed, match="exit code 5"):
+    with pytest.raises(WorkerFailed, match="SIGKILL"):
         supervisor(silent).run(lambda: None, lambda: None)
 
-    assert len(waits) < 10
+    assert set(seen) == {0}
 
 
 def test_the_signals_are_as_before_when_the_supervisor_is_over() -> None:

@@ -14,18 +14,14 @@ import random
 import shutil
 import struct
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-NEEDS = [
-    pytest.mark.needs("cc"),
-    pytest.mark.skipif(sys.platform != "linux", reason="preloads a library as Linux does"),
-]
-"""What a test that records must be marked with."""
+NEEDS = pytest.mark.needs("cc", "Linux")
+"""What a test that records must be marked with: it preloads a library, as Linux does."""
 
 SOURCE = Path(__file__).with_name("disk.c")
 HEAD = struct.Struct("<c3xiqq")  # struct note in disk.c

@@ -90,7 +90,7 @@ def _serve_and_end(order: Order, backend: Backend) -> None:
     """Serve, and leave the process without what its parent would do at its own end."""
     try:
         serve(order, backend)
-    except BaseException:
+    except BaseException:  # this is a fork: nothing may unwind into what its parent was doing
         traceback.print_exc()
         _say("no port, because the server failed; see stderr")
         os._exit(1)

@@ -31,7 +31,7 @@ from tests.crash.visitor import Lost, Visitor, handle_of
 from tests.crash.world import World, look
 from tests.effort import Tally, effort
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow, *NEEDS]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, NEEDS]
 
 CUTS = effort(500, soak=5_000)  # on each of the two backends
 CONTROL_CUTS = 60

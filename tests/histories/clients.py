@@ -155,7 +155,7 @@ class Visit:
                 self.note("leave")
         except tuple(_ANSWERS) as error:
             self.note("answer", _answer(error))
-        except BaseException:
+        except BaseException:  # cancelled or failed: what was begun has perhaps happened
             self.note("left")
             raise
         else:

@@ -53,7 +53,7 @@ async def _until_the_client_goes(receive: Receive, scope: anyio.CancelScope) -> 
 
 async def measure(scope: Scope, receive: Receive, send: Send) -> None:
     await store.purge(float("inf"), 1_000_000)
-    body = json.dumps({**holdings(), "files": open_files()}).encode()
+    body = json.dumps({**await holdings(), "files": open_files()}).encode()
     await respond(send, body, headers=[(b"content-length", b"%d" % len(body))])
 
 

@@ -358,6 +358,7 @@ async def cancelled(app: SessionMiddleware, browser: Browser, page: str, turns: 
 async def natively_cancelled(
     app: SessionMiddleware, browser: Browser, page: str, turns: int
 ) -> None:
+    # A task that no group owns: its own `cancel()`, past all shields, is what is tried here.
     task = asyncio.ensure_future(ask(app, f"/{page}", cookie=browser.cookie))
     for _ in range(turns):
         await asyncio.sleep(0)

@@ -16,17 +16,11 @@ import pytest
 from tests.command import ROOT, environment, running
 from tests.effort import Tally, effort
 
-PROC = Path("/proc/self/statm")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not PROC.exists(), reason="measured by what Linux says of a process"),
-]
+# It is measured by what Linux says of a process.
+pytestmark = [pytest.mark.slow, pytest.mark.needs("Linux")]
 
 FEW = 16
 """Objects of one type that may come and go: whatever the two moments of measuring met."""
-
-DEADLINES = {"trio.CancelScope": 1_100, "builtins.tuple": 1_100}
-"""trio keeps up to a thousand deadlines, each a scope in a tuple, after they were cancelled."""
 
 
 def grown(before: dict[str, int], after: dict[str, int]) -> dict[str, tuple[int, int]]:
@@ -34,7 +28,7 @@ def grown(before: dict[str, int], after: dict[str, int]) -> dict[str, tuple[int,
     return {
         name: (before.get(name, 0), count)
         for name, count in after.items()
-        if count > before.get(name, 0) * 1.01 + DEADLINES.get(name, FEW)
+        if count > before.get(name, 0) * 1.01 + FEW
     }
 
 

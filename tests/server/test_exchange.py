@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from contextvars import ContextVar
@@ -333,14 +334,8 @@ async def test_a_message_that_asgi_does_not_allow_fails_the_app(
     assert "AppProtocolError" in caplog.text
 
 
-async def test_a_cancellation_that_nobody_asked_for_stays_in_its_request(
-    anyio_backend_name: str,
-) -> None:
-    if anyio_backend_name == "trio":
-        pytest.skip("trio has no way to raise one")
-
-    import asyncio
-
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # only there anybody can raise one
+async def test_a_cancellation_that_nobody_asked_for_stays_in_its_request() -> None:
     @http_app
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/stray":
@@ -356,15 +351,9 @@ async def test_a_cancellation_that_nobody_asked_for_stays_in_its_request(
             assert await client.read(len(answer(b"ok"))) == answer(b"ok")
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # only there tasks can be cancelled
 @pytest.mark.parametrize("swallows", [True, False])
-async def test_an_app_that_cancels_its_own_task_harms_nobody(
-    swallows: bool, anyio_backend_name: str
-) -> None:
-    if anyio_backend_name == "trio":
-        pytest.skip("trio has no way to cancel a task")
-
-    import asyncio
-
+async def test_an_app_that_cancels_its_own_task_harms_nobody(swallows: bool) -> None:
     @http_app
     async def app(scope: Any, receive: Any, send: Any) -> None:
         task = asyncio.current_task()
@@ -382,14 +371,10 @@ async def test_an_app_that_cancels_its_own_task_harms_nobody(
             assert await client.read(len(answer(b"0"))) == answer(b"0")
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # only there tasks can be cancelled
 async def test_a_cancellation_that_comes_too_late_costs_only_its_connection(
-    anyio_backend_name: str, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    if anyio_backend_name == "trio":
-        pytest.skip("trio has no way to cancel a task")
-
-    import asyncio
-
     tasks: list[Any] = []
 
     @http_app

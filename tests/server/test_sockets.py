@@ -58,7 +58,7 @@ async def test_inherited_sockets_are_used_and_closed_in_the_end() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6")
+@pytest.mark.needs("IPv6")
 async def test_localhost_is_reached_by_both_families_at_the_same_port() -> None:
     both = {each[4][0] for each in socket.getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)}
     async with anyio.create_task_group() as tasks:
@@ -72,7 +72,7 @@ async def test_localhost_is_reached_by_both_families_at_the_same_port() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs IPv6")
+@pytest.mark.needs("IPv6")
 async def test_an_ipv6_address_has_a_host_and_a_port_and_nothing_else() -> None:
     async with anyio.create_task_group() as tasks:
         addresses = await tasks.start(serve, tell_addresses, ServerConfig(host="::1", port=0))
