@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from shutil import which
 
 import pytest
+from coverage import Coverage
 
 from tests.certificates import Certificate, issue
 from tests.effort import SOAK, Tally, summed
@@ -66,9 +68,28 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 
 @pytest.fixture
-def tally(request: pytest.FixtureRequest) -> Tally:
-    """Count what a test tries: `tally("schedules", 500)`. The run's summary prints the sums."""
-    return Tally(request.node.user_properties)
+def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
+    """Count what a test tries: `tally("schedules", 500)`. The run's summary prints the sums.
+
+    Coverage looks away meanwhile: a search does a thousand times what other tests do once, and
+    being traced takes it twice as long.
+    """
+    with untraced():
+        yield Tally(request.node.user_properties)
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Where coverage is measured, do not measure it in this process for a while."""
+    measured = Coverage.current()
+    if measured is None:
+        yield
+        return
+    measured.stop()
+    try:
+        yield
+    finally:
+        measured.start()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
