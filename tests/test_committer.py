@@ -57,8 +57,10 @@ async def begun(sessions: SessionManager, principal: str | None = None) -> str:
         return str(one.id)
 
 
-async def lose_the_wait(store: RemoteStore, operation: Callable[[], Awaitable[object]]) -> None:
-    """Start an operation, and cancel its task when its change is with the store."""
+async def on_its_way(
+    store: RemoteStore, operation: Callable[[], Awaitable[object]]
+) -> asyncio.Task[None]:
+    """Start an operation, and return its task when its change is with the store."""
     commits = len(store.commits)
 
     async def run() -> None:
@@ -67,6 +69,12 @@ async def lose_the_wait(store: RemoteStore, operation: Callable[[], Awaitable[ob
     task = asyncio.ensure_future(run())
     while len(store.commits) == commits:
         await checkpoint()
+    return task
+
+
+async def lose_the_wait(store: RemoteStore, operation: Callable[[], Awaitable[object]]) -> None:
+    """Start an operation, and cancel its task when its change is with the store."""
+    task = await on_its_way(store, operation)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -74,14 +82,7 @@ async def lose_the_wait(store: RemoteStore, operation: Callable[[], Awaitable[ob
 
 async def give_up(store: RemoteStore, operation: Callable[[], Awaitable[object]]) -> None:
     """Start an operation; when its change is with the store, cancel its task until it ends."""
-    commits = len(store.commits)
-
-    async def run() -> None:
-        await operation()
-
-    task = asyncio.ensure_future(run())
-    while len(store.commits) == commits:
-        await checkpoint()
+    task = await on_its_way(store, operation)
     while not task.done():
         task.cancel()
         await asyncio.sleep(0)

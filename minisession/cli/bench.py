@@ -15,6 +15,7 @@ from typing import Final
 from minisession.bench import Progress, Report, as_json, as_table, draw, measure, write_page
 from minisession.errors import ConfigError, StoreError
 
+from .options import add_backend
 from .serving import WrongOption
 
 FEWEST: Final = 1_000
@@ -75,12 +76,7 @@ def _add_isolation(names: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="N",
         help=f"visitors at once, {FEWEST} to {MOST} (default: %(default)s)",
     )
-    parser.add_argument(
-        "--backend",
-        choices=("asyncio", "trio"),
-        default="asyncio",
-        help="the event loop (default: %(default)s)",
-    )
+    add_backend(parser)
     parser.add_argument(
         "--store",
         metavar="URL",

@@ -71,14 +71,19 @@ LOGS = (Option("access_log", False, "", "log each response"),)
 OPTIONS = (*WHERE, *TIMES, *LIMITS, *PROXY, *LOGS)
 
 
-def add_server_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that every command with a server has."""
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """Add the option that every command with an event loop has."""
     parser.add_argument(
         "--backend",
         choices=("asyncio", "trio"),
         default="asyncio",
         help="the event loop (default: %(default)s)",
     )
+
+
+def add_server_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that every command with a server has."""
+    add_backend(parser)
     parser.add_argument(
         "--workers",
         type=_count,
