@@ -5,12 +5,14 @@
 A trivial ASGI app, 64 keep-alive connections, one server process at a time under load, on one core,
 and the load on another; the rounds are interleaved, so that whatever else the machine does hits
 all servers alike. Access logs are off everywhere. Three kinds of load: a small GET, a POST of
-64 kB, a download of 1 MB in sixteen pieces.
+64 kB, a download of 1 MB in sixteen pieces. For the small GET there is also the floor: an asyncio
+protocol that reads nothing of what it answers, so what it costs is the loop's and the kernel's.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import sys
 import time
@@ -22,7 +24,9 @@ import h11
 from _bars import draw
 from _http import BODY, Load, Summaries, compare, table
 
+OURS = "minisession asyncio"
 BASELINE = "uvicorn h11 asyncio"
+FLOOR = "asyncio.Protocol, no HTTP"
 PIECE = b"x" * 65536
 
 LOADS = {
@@ -69,12 +73,39 @@ def commands(port: int) -> dict[str, list[str]]:
     hypercorn = [python, "-m", "hypercorn", "--bind", f"127.0.0.1:{port}", "--log-level", "error"]
     uvicorn = [python, "-m", "uvicorn", "--http", "h11", "--loop", "asyncio", "--no-access-log"]
     return {
-        "minisession asyncio": [*ours, "asyncio"],
+        OURS: [*ours, "asyncio"],
         "minisession trio": [*ours, "trio"],
         BASELINE: [*uvicorn, "--log-level", "error", "--port", str(port), target],
         "hypercorn asyncio": [*hypercorn, "--worker-class", "asyncio", target],
         "hypercorn trio": [*hypercorn, "--worker-class", "trio", target],
     }
+
+
+def commands_and_floor(port: int) -> dict[str, list[str]]:
+    """The servers, and the least that any of them can cost."""
+    floor = [sys.executable, __file__, "--serve", str(port), "--backend", "none"]
+    return {**commands(port), FLOOR: floor}
+
+
+class Answers(asyncio.Protocol):
+    """Answers every segment that comes with the same bytes."""
+
+    RESPONSE = (
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 5\r\n"
+        b"date: Mon, 01 Jan 2024 00:00:00 GMT\r\n\r\nhello"
+    )
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, _: bytes) -> None:
+        self._transport.write(self.RESPONSE)
+
+
+async def serve_floor(port: int) -> None:
+    server = await asyncio.get_running_loop().create_server(Answers, "127.0.0.1", port)
+    await server.serve_forever()
 
 
 def serve_ours(port: int, backend: str) -> None:
@@ -118,6 +149,16 @@ def cost(function: Callable[[], None], times: int = 500) -> float:
     return round(min(tries), 1)
 
 
+def whose(small: Summaries, h11_head: float) -> str:
+    """Say whose the time of a small GET on asyncio is."""
+    whole, floor = (small[name]["cpu_us_per_request"] for name in (OURS, FLOOR))
+    ours = whole - floor - h11_head
+    return (
+        f"of {whole:.0f} µs for a small GET on asyncio, {floor:.0f} are the loop's and the"
+        f" kernel's, {h11_head:.0f} h11's, {ours:.0f} the server's and the app's"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--rounds", type=int, default=5)
@@ -127,15 +168,20 @@ def main() -> None:
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--backend", default="asyncio", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.serve and options.backend == "none":
+        asyncio.run(serve_floor(options.serve))
+        return
     if options.serve:
         serve_ours(options.serve, options.backend)
         return
     results: dict[str, Summaries] = {}
     for name, load in LOADS.items():
-        results[name] = compare(commands, BASELINE, options.rounds, options.seconds, load=load)
+        who = commands_and_floor if load == Load() else commands
+        results[name] = compare(who, BASELINE, options.rounds, options.seconds, load=load)
         print(f"{name}\n{table(results[name], BASELINE)}\n", flush=True)
     alone = h11_alone()
     print(f"h11 alone, CPU µs: {alone['head']} to read the head, {alone['cycle']} a whole cycle")
+    print(whose(results["small GET"], alone["head"]))
     if options.json:
         options.json.write_text(json.dumps({**results, "h11 alone": alone}, indent=2) + "\n")
     if options.plot:
