@@ -17,7 +17,7 @@ from functools import partial
 from operator import methodcaller
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import pytest
@@ -48,6 +48,7 @@ from minisession.stores.sqlite import SQLiteStore
 
 from .asgi_client import COOKIE, Answer, ask
 from .clock import Clock
+from .effort import Tally, effort
 
 IDLE = 600.0  # seconds
 ABSOLUTE = 1500.0
@@ -386,6 +387,7 @@ class Sequence(RuleBasedStateMachine):
 
     backend = "asyncio"
     persistent = False
+    begun: ClassVar[list[str]] = []
 
     @initialize(
         absolute=st.booleans(),
@@ -419,6 +421,7 @@ class Sequence(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.begun.append(self.backend)
         self.stack, self.server = ExitStack(), ExitStack()
         self.visit: Visit | None = None
         self.request: Request | None = None
@@ -909,16 +912,21 @@ async def _no_app(_scope: Any, _receive: Any, _send: Any) -> None:
 @pytest.mark.parametrize("persistent", [False, True], ids=["memory", "sqlite"])
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_requests_one_after_the_other_do_what_a_plain_model_says(
-    backend: str, *, persistent: bool
+    backend: str, tally: Tally, *, persistent: bool
 ) -> None:
-    machine = type("Machine", (Sequence,), {"backend": backend, "persistent": persistent})
+    begun: list[str] = []
+    machine = type(
+        "Machine", (Sequence,), {"backend": backend, "persistent": persistent, "begun": begun}
+    )
 
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=20 if persistent else 70,
+            max_examples=effort(20, soak=500) if persistent else effort(70, soak=2_000),
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+    tally("sequences", len(begun))

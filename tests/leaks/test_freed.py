@@ -61,7 +61,7 @@ from tests.remote_store import Fault, RemoteStore
 pytestmark = pytest.mark.anyio
 
 OURS = {Session, Ledger, Exchange, _HttpResponse, _WebSocket, View, Journal, Segment, Life, Flight}
-QUICK = SessionConfig(save_timeout=0.05)
+QUICK = SessionConfig(save_timeout=0.05)  # for a store that hangs; a real disk may take longer
 PATIENCE = 10  # seconds for tasks that have ended but for their last step; they need none
 
 
@@ -255,7 +255,8 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def site(store: Store) -> SessionMiddleware:
-    return SessionMiddleware(routed(echo=echo, **PAGES), store, QUICK)
+    config = QUICK if isinstance(store, RemoteStore) else SessionConfig()
+    return SessionMiddleware(routed(echo=echo, **PAGES), store, config)
 
 
 async def visit(browser: Browser, page: str) -> Answer:
@@ -329,7 +330,7 @@ async def test_a_session_outside_http_leaves_nothing_behind(store: Store) -> Non
             async with sessions.open_handle(handle):
                 raise AssertionError("it was opened")
 
-    async with SessionManager(store, QUICK) as sessions:
+    async with SessionManager(store) as sessions:
         left = await left_by(use)
 
     assert left == Counter()

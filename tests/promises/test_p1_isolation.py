@@ -28,6 +28,7 @@ from minisession import (
 from minisession.abc import Store
 from minisession.testing import Schedule, replay
 from tests.asgi_client import Answer, Browser, Receive, Scope, Send, ask, respond, routed, running
+from tests.effort import Tally
 from tests.remote_store import RemoteStore
 
 TASKS = 5_000
@@ -95,7 +96,9 @@ class Witness:
 
 @pytest.mark.anyio
 @pytest.mark.slow
-async def test_five_thousand_interleaved_requests_see_their_own_session(store: Store) -> None:
+async def test_five_thousand_interleaved_requests_see_their_own_session(
+    store: Store, tally: Tally
+) -> None:
     witness = Witness()
     pages = {
         "begin": witness.begin,
@@ -131,6 +134,7 @@ async def test_five_thousand_interleaved_requests_see_their_own_session(store: S
     assert witness.reads > 2 * TASKS
     assert len(records) == USERS
     assert all(record and len(set(record.items.values())) == 1 for record in records)
+    tally("requests", USERS + TASKS)
 
 
 async def _all_at_once(
