@@ -150,6 +150,33 @@ async def test_an_app_may_take_longer_than_any_time_out_of_the_client() -> None:
         assert await client.read_all() == answer(b"slow")
 
 
+@pytest.mark.parametrize(
+    ("rest", "status"),
+    [
+        (b"/ HTTP/1.1\r\n\r\n", 400),
+        (b"/ HTTP/1.1\r\nHost: a\nX: b\r\n\r\n", 400),
+        (b"/ HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+        (b"/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
+        (b"/ HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n", 413),
+        (b"/ HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: gopher\r\n\r\n" + get("/2"), 400),
+        (b"/" + b"a" * 20_000, 414),
+        (b"/ HTTP/1.1\r\nX: " + b"a" * 70_000, 431),
+        (b"/ HTTP/1.1\r\n", 408),
+        (b"", 408),
+    ],
+)
+async def test_a_refusal_of_a_head_request_has_no_content(rest: bytes, status: int) -> None:
+    async with client_of(echo, head_timeout=SOON, forwarded_allow_ips="*") as client:
+        await client.send(b"\r\nHEAD " + rest)
+        written = await client.read_all()
+
+    head, _, content = written.partition(b"\r\n\r\n")
+    assert written.startswith(b"HTTP/1.1 %d " % status)
+    assert b"\r\ncontent-length: " in head
+    assert b"\r\nconnection: close" in head
+    assert content == b""
+
+
 async def test_a_client_that_stops_in_the_middle_of_a_head_is_closed_without_a_word() -> None:
     async with client_of(echo) as client:
         await client.send(b"GET / HT")
