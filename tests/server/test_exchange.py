@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 from tests.server.kit import (
+    NO_ERRORS,
     answer,
     client_of,
     connect,
@@ -334,28 +335,7 @@ async def test_a_message_that_asgi_does_not_allow_fails_the_app(
     assert "AppProtocolError" in caplog.text
 
 
-async def old_cancellation() -> BaseException:
-    """A cancellation of a scope that is no more."""
-    found: list[BaseException] = []
-    with anyio.CancelScope() as scope:
-        scope.cancel()
-        try:
-            await anyio.lowlevel.checkpoint()
-        except anyio.get_cancelled_exc_class() as error:
-            found.append(error)
-            raise
-    return found[0]
-
-
-async def cancellation_in_a_group() -> BaseException:
-    return BaseExceptionGroup("several", [await old_cancellation()])
-
-
-async def generator_exit() -> BaseException:
-    return GeneratorExit()
-
-
-@pytest.mark.parametrize("make", [old_cancellation, cancellation_in_a_group, generator_exit])
+@pytest.mark.parametrize("make", NO_ERRORS)
 @pytest.mark.parametrize("when", ["before", "within", "after"])
 async def test_an_exception_that_is_no_error_costs_only_its_own_connection(
     make: Any, when: str, caplog: pytest.LogCaptureFixture
@@ -380,7 +360,7 @@ async def test_an_exception_that_is_no_error_costs_only_its_own_connection(
     assert set(complaints(caplog)) == {"GET /: the app failed"}
 
 
-@pytest.mark.parametrize("make", [old_cancellation, cancellation_in_a_group, generator_exit])
+@pytest.mark.parametrize("make", NO_ERRORS)
 async def test_a_server_goes_on_after_an_exception_that_is_no_error(make: Any) -> None:
     @http_app
     async def app(scope: Any, receive: Any, send: Any) -> None:
