@@ -246,9 +246,10 @@ class Cycle:
         if not head.has_date:
             pieces.append(b"date: %b\r\n" % self._date())
         self._left = head.length
-        if self.status == 205:  # RFC 9112 section 6.3 has no exception for it, as for 204
-            pieces.append(b"content-length: 0\r\n")
-        elif head.length is None and not self._is_bodyless:
+        if self._is_bodyless:
+            if self.status == 205:  # which RFC 9112 section 6.3 has clients read a body for
+                pieces.append(b"content-length: 0\r\n")
+        elif head.length is None:
             pieces += self._choose_framing(len(content) if is_last else None)
         # Without a 100 nobody knows whether the client will send the body or not.
         if head.closes or self.wants_continue or self._is_body_too_long:
