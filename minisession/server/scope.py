@@ -17,12 +17,13 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 ASGI_VERSION = "3.0"
 
-# `send` raises an OSError after a disconnect, which is all that 2.4 adds; yet it is not said. From
-# 2.4 on, Starlette's streaming responses only send, and no longer listen for the disconnect: a
+# `send` raises an OSError after a disconnect, which is all that 2.4 adds; yet 2.4 is not said. From
+# it on, Starlette's streaming responses only send, and no longer listen for the disconnect: a
 # stream that waits for its next event in silence would outlive its client for as long, and under
 # BaseHTTPMiddleware could not even ask (its task group loses the answer in the cancelled scope in
-# which `is_disconnected()` asks). uvicorn says 2.3 and hypercorn 2.1, so this is what apps are
-# used to: the stream is cancelled as soon as the client goes.
+# which `is_disconnected()` asks). A generator that is then left to the garbage collector with a
+# task group open would also leave that group's scope in our task instead of in one of the app's.
+# uvicorn says 2.3, hypercorn 2.1: apps are used to being cancelled as soon as the client goes.
 HTTP_SPEC_VERSION = "2.3"
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 import anyio
 import pytest
 
+from minisession.server.config import ServerConfig
+from minisession.server.connection import Connection
+from minisession.server.exchange import Exchange
+from minisession.server.service import Service
 from tests.server.kit import (
     NO_ERRORS,
     answer,
@@ -24,6 +28,7 @@ from tests.server.kit import (
     request,
     serving,
 )
+from tests.server.memory import MemoryTransport
 
 pytestmark = pytest.mark.anyio
 
@@ -375,6 +380,39 @@ async def test_a_server_goes_on_after_an_exception_that_is_no_error(make: Any) -
         async with await connect(address) as client:
             await client.send(get())
             assert await client.read(len(answer(b"ok"))) == answer(b"ok")
+
+
+class Suspension:
+    """Waits for nobody."""
+
+    def __await__(self) -> Any:
+        yield
+
+
+def test_an_exchange_that_nobody_runs_on_closes_its_app_and_calls_that_no_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ended: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await Suspension()
+        finally:
+            ended.append(scope["path"])
+
+    tasks: Any = None  # none is started
+    service = Service(app, ServerConfig(), tasks, copy_context(), {})
+    connection = Connection(service.config, MemoryTransport([], 1), None, None)
+    connection.reader.feed(get("/x"))
+    found = connection.reader.next_request()
+    assert found is not None
+    running = Exchange(service, connection, found, lambda cycle: None).run()
+    running.send(None)
+
+    running.close()
+
+    assert ended == ["/x"]
+    assert complaints(caplog) == []
 
 
 async def test_an_app_that_fails_while_it_is_cancelled_with_the_server_harms_nobody(
