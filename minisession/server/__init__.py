@@ -7,6 +7,7 @@
 From the bytes upwards; each file imports only those above it:
 
     errors      whose fault it is
+    blame       what an app has raised, and whose business that is
     forwarded   what proxies say, and who is believed
     config      ServerConfig
     sockets     where the server can be reached

@@ -228,7 +228,7 @@ class Cycle:
                 "a header in http.response.start is not a pair of bytes that HTTP allows; right is"
                 " (b'content-type', b'text/plain'), without CR, LF, NUL or outer spaces"
             ) from None
-        self._is_bodyless = self.request.method == b"HEAD" or status in (204, 304)
+        self._is_bodyless = self.request.method == b"HEAD" or status in (204, 205, 304)
         self.status = status
 
     def _write(self, body: Any, is_last: bool) -> bytes:
@@ -246,7 +246,10 @@ class Cycle:
         if not head.has_date:
             pieces.append(b"date: %b\r\n" % self._date())
         self._left = head.length
-        if head.length is None and not self._is_bodyless:
+        if self._is_bodyless:
+            if self.status == 205:  # which RFC 9112 section 6.3 has clients read a body for
+                pieces.append(b"content-length: 0\r\n")
+        elif head.length is None:
             pieces += self._choose_framing(len(content) if is_last else None)
         # Without a 100 nobody knows whether the client will send the body or not.
         if head.closes or self.wants_continue or self._is_body_too_long:

@@ -15,8 +15,9 @@ import anyio
 import anyio.lowlevel
 
 from .access_log import log_access
+from .blame import blame, is_disconnect
 from .connection import Connection
-from .cycle import DISCONNECT, Cycle
+from .cycle import DISCONNECT, Cycle, State
 from .errors import ClientDisconnected, RequestRefused
 from .requests import Request
 from .scope import Message, http_scope
@@ -83,7 +84,11 @@ class Exchange:
         connection, service, scheme = self._connection, self._service, self._connection.scheme
         if service.proxies is not None:
             headers = self.cycle.request.headers
-            self._client, scheme = service.proxies.origin(headers, self._client, scheme)
+            try:
+                self._client, scheme = service.proxies.origin(headers, self._client, scheme)
+            except RequestRefused as refusal:
+                await self._refuse(refusal)
+                return
         scope = http_scope(
             self.cycle.request,
             scheme=scheme,
@@ -94,19 +99,26 @@ class Exchange:
         )
         try:
             await service.app(scope, self.receive, self.send)
-        except Exception as error:  # noqa: BLE001 - an app may raise anything; it is logged
-            if not _is_disconnect(error):
-                self._log_failure("the app failed", error)
-                return
-        except anyio.get_cancelled_exc_class() as error:
-            # A cancelled asyncio future that an app awaits raises this too; left alone, it would
-            # cancel the whole server.
-            if self._service.is_cancelled:
+        except BaseException as error:
+            if not self._is_running:  # nobody runs this coroutine any more: it is being closed
                 raise
-            self._log_failure("the app raised a cancellation that nobody asked for", error)
-            return
-        if not (self.cycle.is_over or self._is_client_gone):
-            self._log_failure(f"the app returned while the response was: {self.cycle.state.value}")
+            self._judge(error)
+        else:
+            if not (self.cycle.is_over or self._is_client_gone):
+                self._log_failure(
+                    f"the app returned while the response was: {self.cycle.state.value}"
+                )
+
+    def _judge(self, error: BaseException) -> None:
+        """Log what the app has raised as its failure, if it is; raise what is an order to us."""
+        order, failure = blame(error)
+        if failure is not None:
+            if self._is_undeliverable and is_disconnect(failure):
+                logger.debug("the app has passed on that its client is gone", exc_info=failure)
+            else:
+                self._log_failure("the app failed", failure)
+        if order is not None:
+            raise order
 
     def _log_failure(self, message: str, error: BaseException | None = None) -> None:
         request = self.cycle.request
@@ -125,6 +137,11 @@ class Exchange:
     @property
     def _is_client_gone(self) -> bool:
         return self._connection.is_gone or self._connection.reader.is_at_eof
+
+    @property
+    def _is_undeliverable(self) -> bool:
+        """Whether `send` has raised, or would: the client is gone, or was answered in our words."""
+        return self._connection.is_gone or self.cycle.state in (State.REFUSED, State.BROKEN)
 
     async def receive(self) -> Message:
         """ASGI's `receive`: the body piece by piece, then `http.disconnect` when the client goes.
@@ -154,12 +171,12 @@ class Exchange:
 
     async def _wait(self) -> None:
         """Wait until `receive` may have more to say: bytes, or the end of the response."""
-        if self.cycle.wants_continue:
-            with contextlib.suppress(ClientDisconnected):
-                await self._connection.write(self.cycle.send_continue())
         with anyio.CancelScope() as scope:
             self._receivers.add(scope)
             try:
+                if self.cycle.wants_continue:
+                    with contextlib.suppress(ClientDisconnected):
+                        await self._connection.write(self.cycle.send_continue())
                 await self._wait_readable()
             finally:
                 self._receivers.discard(scope)
@@ -231,10 +248,3 @@ class Exchange:
     def _log_access(self) -> None:
         cycle, seconds = self.cycle, monotonic() - self._began
         log_access(self._client, cycle.request, cycle.status, self._octets, seconds)
-
-
-def _is_disconnect(error: Exception) -> bool:
-    """Whether the app only passes on that the client is gone, possibly from a task group."""
-    if isinstance(error, ExceptionGroup):
-        return error.split(ClientDisconnected)[1] is None
-    return isinstance(error, ClientDisconnected)

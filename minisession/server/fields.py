@@ -48,8 +48,8 @@ def write_head(status: int, fields: Iterable[tuple[bytes, bytes]]) -> Head:
     """Write the status line and the fields, in the order and with the names that were given.
 
     Transfer-Encoding is left out, because framing is the server's (ASGI HTTP spec, Response
-    Start); so is a Content-Length that RFC 9110 section 8.6 forbids (with 204), and of Connection
-    what says whether it persists.
+    Start); so is Content-Length with a 204, which has none (RFC 9110 section 8.6), and with a
+    205, which has no content (section 15.3.6), and of Connection what says whether it persists.
 
     Raises:
         TypeError: a name or a value is no bytes.
@@ -83,7 +83,7 @@ def _note(head: Head, status: int, name: bytes, value: bytes) -> bytes | None:
     if name == b"date":
         head.has_date = True
         return value
-    if name == b"content-length" and status != 204:
+    if name == b"content-length" and status not in (204, 205):
         return _note_length(head, value)
     if name == b"connection":
         options = [each for part in value.lower().split(b",") if (each := part.strip())]

@@ -20,6 +20,8 @@ from .errors import RequestRefused
 # NUL are dangerous, other controls invalid; h11 keeps most of the latter, we refuse them all.
 _ALLOWED = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
 
+_REQUEST_LINE = re.compile(rb"[^ ]+ [^ ]+ HTTP/[0-9]\.[0-9]")
+
 _CODINGS = re.compile(rb"\r\ntransfer-encoding:([^\r]*)")
 
 # RFC 3986 section 3.2.2 without the comma: a comma in Host is a merged list of two Hosts. It may be
@@ -38,18 +40,30 @@ def find_head_end(buffer: bytearray, seen: int, max_line: int, max_head: int) ->
     Raises:
         RequestRefused: 414 or 431 for what is too long, 400 for what no further byte can repair.
     """
-    if buffer.find(b"\r\n", 0, max_line + 2) < 0 and len(buffer) >= max_line + 2:
+    line_end = buffer.find(b"\r\n", 0, max_line + 2)
+    if line_end < 0 and len(buffer) >= max_line + 2:
         _check_begun(buffer[: max_line + 1])
         raise RequestRefused(414, f"request line longer than {max_line} bytes")
     end = buffer.find(b"\r\n\r\n", max(0, seen - 3), max_head)
     if end >= 0:
         return end + 4
+    if line_end >= max(0, seen - 1):  # it has come to its end just now
+        _check_request_line(buffer[:line_end])
     if len(buffer) >= max_head:
         _check_begun(buffer[: max_head - 1])
         raise RequestRefused(431, f"request head longer than {max_head} bytes")
     last_line_end = buffer.rfind(b"\r\n", 0, seen)
     _check_begun(buffer[last_line_end + 2 :] if last_line_end >= 0 else buffer)
     return 0
+
+
+def _check_request_line(line: bytes | bytearray) -> None:
+    """Check the form of a request line without waiting for the rest of the head.
+
+    HTTP/0.9 has no version, and no rest: such a client waits for its answer.
+    """
+    if _REQUEST_LINE.fullmatch(line) is None:
+        raise RequestRefused(400, "request line other than method, target and version")
 
 
 def _check_begun(lines: bytearray) -> None:
@@ -75,7 +89,7 @@ def check_framing(head: bytes) -> None:
 
     RFC 9112 section 6.1 and 6.3: Transfer-Encoding together with Content-Length, or from an
     HTTP/1.0 client, ought to be handled as an error; a final coding other than chunked leaves the
-    length unknown (400); a coding that we do not know is a 501.
+    length unknown (400); a coding that we do not know is a 501, in what is a request at all.
 
     Raises:
         RequestRefused: 400 or 501.
@@ -91,6 +105,7 @@ def check_framing(head: bytes) -> None:
     if codings[-1] != b"chunked" or b"chunked" in codings[:-1]:
         raise RequestRefused(400, "Transfer-Encoding that does not end with one chunked")
     if len(codings) > 1:
+        _check_request_line(head.partition(b"\r\n")[0])
         raise RequestRefused(501, "Transfer-Encoding other than chunked")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import anyio
 
+from .blame import blame
 from .errors import LifespanFailed
 from .scope import ASGI_VERSION, ASGIApp, Message
 
@@ -72,8 +73,12 @@ class _Driver:
         try:
             with self.scope:
                 await self._app(scope, self._receive, self._send)
-        except Exception as error:  # noqa: BLE001 - an app may raise anything; it is logged
-            self._log_failure(error)
+        except BaseException as error:  # noqa: BLE001 - an app may raise anything
+            order, failure = blame(error)
+            if failure is not None:
+                self._log_failure(failure)
+            if order is not None:
+                raise order from None
         finally:
             self.started.set()
             self._stopped.set()
@@ -83,7 +88,7 @@ class _Driver:
         self._stopping.set()
         await self._stopped.wait()
 
-    def _log_failure(self, error: Exception) -> None:
+    def _log_failure(self, error: BaseException) -> None:
         if self.started.is_set():
             logger.error("the app's lifespan failed", exc_info=error)
         elif self._has_received_startup:

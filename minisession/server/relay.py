@@ -19,6 +19,7 @@ from time import monotonic
 import anyio
 import anyio.lowlevel
 
+from .blame import is_cancelled
 from .connection import Connection
 from .cycle import MAX_DISCARD, Cycle, error_response
 from .errors import ClientDisconnected, RequestRefused
@@ -54,7 +55,7 @@ class Relay:
         except RequestRefused as refusal:
             await self._refuse(refusal)
         except anyio.get_cancelled_exc_class():
-            if self._service.is_cancelled:
+            if is_cancelled():
                 raise
             logger.error("a connection was lost: an app cancelled a task that was not its own")
             await self._service.recover()
@@ -109,8 +110,10 @@ class Relay:
         connection = self._connection
         if not connection.is_idle:
             logger.info("refused with %d: %s", refusal.status, refusal)
+            has_body = not connection.reader.is_at_head_request
+            data = error_response(refusal.status, self._service.date(), has_body=has_body)
             with contextlib.suppress(ClientDisconnected):
-                await connection.write(error_response(refusal.status, self._service.date()))
+                await connection.write(data)
         await self._end()
 
     async def _make_ready_after(self, finished: Cycle) -> bool:

@@ -93,6 +93,11 @@ class RequestReader:
         return len(self._buffer)
 
     @property
+    def is_at_head_request(self) -> bool:
+        """Whether what is buffered begins, as far as it goes, like a HEAD request."""
+        return self._buffer.startswith(b"HEAD ")
+
+    @property
     def body_left(self) -> int:
         """Bytes of the current body still to be read; 0 as well if nobody can know."""
         return self._body_left
@@ -112,7 +117,8 @@ class RequestReader:
         """Return the next request when its head is complete, None while it needs more bytes.
 
         Raises:
-            RequestRefused: with the status of the answer; the connection is of no more use then.
+            RequestRefused: with the status of the answer; the connection is of no more use then,
+                and what was refused is still in the buffer: see `is_at_head_request`.
         """
         head = self._maybe_head()
         if head is None:
@@ -137,6 +143,7 @@ class RequestReader:
             headers = [field for field in headers if field[0] != b"host"]
             headers.append((b"host", target.authority))
         self._expect_body(noted)
+        del self._buffer[: len(head)]
         persists = not (is_old or _has_option(noted, b"connection", b"close"))
         expects_continue = not is_old and _has_option(noted, b"expect", b"100-continue")
         version = "1.0" if is_old else "1.1"
@@ -164,9 +171,8 @@ class RequestReader:
         if not end:
             self._seen = len(self._buffer)
             return None
-        head = self._take(end)
         self._seen = self._empty_lines = 0
-        return head
+        return bytes(self._buffer if end == len(self._buffer) else self._buffer[:end])
 
     def _take(self, size: int) -> bytes:
         """Remove up to so many bytes from the front of the buffer."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import ssl
 from collections.abc import Callable
 from contextvars import Context
@@ -15,6 +14,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from . import on_asyncio
+from .blame import is_cancelled
 from .config import ServerConfig
 from .connection import Connection
 from .date import DateCache
@@ -76,14 +76,9 @@ class Service:
         for each in nsmallest(count, idle, key=lambda connection: connection.idle_until):
             each.stop_if_idle()
 
-    @property
-    def is_cancelled(self) -> bool:
-        """Whether the task that asks is being cancelled with the server, or by it."""
-        return anyio.current_effective_deadline() == -math.inf
-
     async def recover(self) -> None:
         """Have the calling task go on, if an app has cancelled it and forgotten about that."""
-        if self.is_on_asyncio and on_asyncio.is_cancelling() and not self.is_cancelled:
+        if self.is_on_asyncio and on_asyncio.is_cancelling() and not is_cancelled():
             await on_asyncio.absorb_cancellation()
 
     def spawn(self, function: Callable[..., Any], *args: Any) -> None:

@@ -10,12 +10,16 @@ import errno
 import os
 import socket
 import stat
-from typing import Self
+from collections.abc import Sequence
+from typing import Any, Self
 
 from .config import ServerConfig
 
 # A name such as "localhost" may have addresses of a family that this machine does not use.
 _NOT_HERE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+
+# The port that the system chose for the first address may be taken at the second one.
+_MAX_GUESSES = 16
 
 # Host and port; a path and None for a Unix socket (ASGI's `server` has the same form).
 Address = tuple[str, int | None]
@@ -83,17 +87,32 @@ def _adopted(fd: int) -> socket.socket:
 
 
 def _bound_to_host(host: str, port: int, backlog: int) -> list[socket.socket]:
-    """Bind every address that the host resolves to; all to the port that the first one gets."""
+    """Bind every address that the host resolves to, all to the same port."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except UnicodeError:  # a label that is empty or too long for DNS is not even asked for
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from None
+    resolved = [(family, address) for family, _, _, _, address in dict.fromkeys(found)]
+    guesses = 0
+    while True:
+        try:
+            return _bound_to_all(resolved, backlog)
+        except OSError as error:
+            guesses += 1
+            if port or error.errno != errno.EADDRINUSE or guesses == _MAX_GUESSES:
+                raise
+
+
+def _bound_to_all(
+    resolved: Sequence[tuple[int, tuple[Any, ...]]], backlog: int
+) -> list[socket.socket]:
+    """Bind all of them to the port that the first one gets, or none."""
     sockets: list[socket.socket] = []
     failure: OSError | None = None
-    for family, _, _, _, (address, *rest) in dict.fromkeys(found):
+    for family, (address, port, *rest) in resolved:
         chosen = sockets[0].getsockname()[1] if sockets else port
         try:
-            sockets.append(_bound(family, (address, chosen, *rest[1:]), backlog))
+            sockets.append(_bound(family, (address, chosen, *rest), backlog))
         except OSError as error:
             failure = error
             if error.errno not in _NOT_HERE:

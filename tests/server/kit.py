@@ -140,3 +140,28 @@ def ways_to_arrive(data: bytes) -> Iterator[Sequence[bytes]]:
     for i in range(1, len(data)):
         if data[i - 1 : i] in (b"\r", b"\n"):
             yield [data[:i], data[i:]]
+
+
+async def old_cancellation() -> BaseException:
+    """A cancellation of a scope that is no more."""
+    found: list[BaseException] = []
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        try:
+            await anyio.lowlevel.checkpoint()
+        except anyio.get_cancelled_exc_class() as error:
+            found.append(error)
+            raise
+    return found[0]
+
+
+async def cancellation_in_a_group() -> BaseException:
+    return BaseExceptionGroup("several", [await old_cancellation()])
+
+
+async def generator_exit() -> BaseException:
+    return GeneratorExit()
+
+
+# Each makes an exception that is no `Exception`, and no business of a server.
+NO_ERRORS = [old_cancellation, cancellation_in_a_group, generator_exit]

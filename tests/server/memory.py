@@ -5,7 +5,7 @@ memory. What arrives in which pieces, and how much goes out at a time, is under 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import copy_context
 
 import anyio
@@ -85,10 +85,11 @@ async def serve_in_memory(
     pieces: Iterable[bytes],
     config: ServerConfig | None = None,
     send_size: int = 1 << 16,
+    connect: Callable[[Iterable[bytes], int], MemoryTransport] = MemoryTransport,
 ) -> bytes:
     """Serve one connection on which these pieces come, then the end; return what was written."""
     config = config or ServerConfig()
-    transport = MemoryTransport(pieces, send_size)
+    transport = connect(pieces, send_size)
     with anyio.fail_after(5):
         async with anyio.create_task_group() as tasks:
             service = Service(app, config, tasks, copy_context(), {}, date=FixedDate())

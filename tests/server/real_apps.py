@@ -83,7 +83,7 @@ class NoteStreams:
         try:
             await self.app(scope, receive, send)
         finally:
-            if scope.get("path") in {"/forever", "/silent"}:
+            if scope.get("path") in {"/forever", "/silent", "/waiting"}:
                 scope["state"]["journal"].has_left.set()
 
 
@@ -173,12 +173,32 @@ class EndsWithItsClient:
         raise StopAsyncIteration
 
 
+class Waits:
+    """A stream that sends once, and then waits for what never happens."""
+
+    def __init__(self) -> None:
+        self.has_begun = False
+
+    def __aiter__(self) -> Waits:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self.has_begun:
+            await anyio.sleep_forever()
+        self.has_begun = True
+        return CHUNK
+
+
 async def forever(request: Request) -> Response:
     return StreamingResponse(Endless())
 
 
 async def silent(request: Request) -> Response:
     return StreamingResponse(EndsWithItsClient(request))
+
+
+async def waiting(request: Request) -> Response:
+    return StreamingResponse(Waits())
 
 
 async def digest(request: Request) -> Response:
@@ -224,6 +244,7 @@ def starlette_app(journal: Journal, folder: Path, layers: list[Middleware]) -> S
             Route("/stream", stream),
             Route("/forever", forever),
             Route("/silent", silent),
+            Route("/waiting", waiting),
             Route("/digest", digest, methods=["POST"]),
             Route("/files", files, methods=["POST"]),
             Route("/refuse", refuse, methods=["POST"]),
@@ -287,6 +308,7 @@ def fastapi_app(journal: Journal, folder: Path, layers: list[Middleware]) -> Fas
     app.get("/stream")(stream)
     app.get("/forever")(forever)
     app.get("/silent")(silent)
+    app.get("/waiting")(waiting)
     app.get("/cookies")(cookies)
     app.get("/address")(address)
     app.post("/digest")(digest)

@@ -131,6 +131,19 @@ def test_what_has_no_body_gets_none(raw: bytes, status: int) -> None:
     assert (b"content-length: 2" in written) is (status != 204)
 
 
+@pytest.mark.parametrize("raw", [get(), request("HEAD", "/")])
+@pytest.mark.parametrize("length", [None, b"0", b"2"])
+def test_a_205_says_that_it_has_no_content_and_has_none(raw: bytes, length: bytes | None) -> None:
+    cycle, _ = cycle_of(raw)
+    headers = [(b"content-length", length)] if length is not None else []
+    cycle.send(start(205, (b"date", b"now"), *headers))
+
+    written = cycle.send(body(b"o", True)) + cycle.send(body(b"k"))
+
+    assert written == (b"HTTP/1.1 205 Reset Content\r\ndate: now\r\ncontent-length: 0\r\n\r\n")
+    assert cycle.keeps_alive
+
+
 @pytest.mark.parametrize(
     ("message", "problem"),
     [

@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 import anyio
 import pytest
 
+from minisession.server.config import ServerConfig
+from minisession.server.connection import Connection
+from minisession.server.exchange import Exchange
+from minisession.server.service import Service
 from tests.server.kit import (
+    NO_ERRORS,
     answer,
     client_of,
     connect,
@@ -23,6 +28,7 @@ from tests.server.kit import (
     request,
     serving,
 )
+from tests.server.memory import MemoryTransport
 
 pytestmark = pytest.mark.anyio
 
@@ -131,7 +137,7 @@ async def test_the_scope_is_asgi_to_the_letter() -> None:
     assert scope.pop("client")[0] == "127.0.0.1"
     assert scope == {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "1.1",
         "method": "GET",
         "scheme": "http",
@@ -334,12 +340,37 @@ async def test_a_message_that_asgi_does_not_allow_fails_the_app(
     assert "AppProtocolError" in caplog.text
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # only there anybody can raise one
-async def test_a_cancellation_that_nobody_asked_for_stays_in_its_request() -> None:
+@pytest.mark.parametrize("make", NO_ERRORS)
+@pytest.mark.parametrize("when", ["before", "within", "after"])
+async def test_an_exception_that_is_no_error_costs_only_its_own_connection(
+    make: Any, when: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if when == "within":
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body", "body": b"part", "more_body": True})
+        elif when == "after":
+            await reply(send, b"ok")
+        raise await make()
+
+    async with client_of(app) as client:
+        await client.send(get())
+        written = await (client.read(len(answer(b"ok"))) if when == "after" else client.read_all())
+        await anyio.wait_all_tasks_blocked()
+
+    start = {"before": b"HTTP/1.1 500 ", "within": b"HTTP/1.1 200 ", "after": answer(b"ok")}[when]
+    assert written.startswith(start)
+    assert not written.endswith(b"0\r\n\r\n")
+    assert set(complaints(caplog)) == {"GET /: the app failed"}
+
+
+@pytest.mark.parametrize("make", NO_ERRORS)
+async def test_a_server_goes_on_after_an_exception_that_is_no_error(make: Any) -> None:
     @http_app
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/stray":
-            raise asyncio.CancelledError
+            raise await make()
         await reply(send, b"ok")
 
     async with serving(app) as address:
@@ -349,6 +380,64 @@ async def test_a_cancellation_that_nobody_asked_for_stays_in_its_request() -> No
         async with await connect(address) as client:
             await client.send(get())
             assert await client.read(len(answer(b"ok"))) == answer(b"ok")
+
+
+class Suspension:
+    """Waits for nobody."""
+
+    def __await__(self) -> Any:
+        yield
+
+
+def test_an_exchange_that_nobody_runs_on_closes_its_app_and_calls_that_no_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ended: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await Suspension()
+        finally:
+            ended.append(scope["path"])
+
+    tasks: Any = None  # none is started
+    service = Service(app, ServerConfig(), tasks, copy_context(), {})
+    connection = Connection(service.config, MemoryTransport([], 1), None, None)
+    connection.reader.feed(get("/x"))
+    found = connection.reader.next_request()
+    assert found is not None
+    running = Exchange(service, connection, found, lambda cycle: None).run()
+    running.send(None)
+
+    running.close()
+
+    assert ended == ["/x"]
+    assert complaints(caplog) == []
+
+
+async def test_an_app_that_fails_while_it_is_cancelled_with_the_server_harms_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anyio.sleep_forever)
+            await reply(send, b"ok")
+            try:
+                await anyio.sleep_forever()
+            finally:
+                raise RuntimeError("a bug of its clean-up")
+
+    with anyio.fail_after(5):
+        async with serving(app) as address:
+            client = await connect(address)
+            await client.send(get())
+            await client.read(len(answer(b"ok")))
+            await anyio.wait_all_tasks_blocked()  # and now the server is cancelled
+        async with client:
+            assert await client.read_all() == b""
+
+    assert complaints(caplog) == ["GET /: the app failed"]
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # only there tasks can be cancelled
@@ -533,6 +622,73 @@ async def test_an_app_that_lets_the_disconnect_pass_is_not_an_error(
             await finished.wait()
 
     assert complaints(caplog) == []
+
+
+async def until_gone(send: Any) -> None:
+    """Send until that raises the server's error."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    while True:
+        await send({"type": "http.response.body", "body": BIG, "more_body": True})
+
+
+class WordOfAFramework(Exception):
+    """What a framework raises when `send` has told it that the client is gone."""
+
+
+@pytest.mark.parametrize("has_bug", [False, True])
+async def test_what_an_app_makes_of_the_disconnect_is_not_an_error_but_its_own_bug_is(
+    has_bug: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    finished = anyio.Event()
+
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        finished.set()
+        if has_bug:
+            with contextlib.suppress(OSError):
+                await until_gone(send)
+            raise RuntimeError("merely afterwards")
+        try:
+            await until_gone(send)
+        except OSError:
+            raise WordOfAFramework  # noqa: B904 - frameworks do not say from what
+
+    async with serving(app) as address:
+        async with await connect(address) as client:
+            await client.send(get())
+            await client.read(10)
+        with anyio.fail_after(5):
+            await finished.wait()
+            await anyio.wait_all_tasks_blocked()
+
+    assert complaints(caplog) == (["GET /: the app failed"] if has_bug else [])
+
+
+async def test_another_clients_disconnect_is_no_excuse(caplog: pytest.LogCaptureFixture) -> None:
+    errors: list[OSError] = []
+    has_error = anyio.Event()
+
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/same":
+            raise errors[0]
+        try:
+            await until_gone(send)
+        except OSError as error:
+            errors.append(error)
+            has_error.set()
+
+    async with serving(app) as address:
+        async with await connect(address) as client:
+            await client.send(get("/gone"))
+            await client.read(10)
+        with anyio.fail_after(5):
+            await has_error.wait()
+            async with await connect(address) as client:
+                await client.send(get("/same"))
+                assert (await client.read_all()).startswith(b"HTTP/1.1 500 ")
+
+    assert complaints(caplog) == ["GET /same: the app failed"]
 
 
 async def test_a_receive_that_waits_ends_with_the_response() -> None:

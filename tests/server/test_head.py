@@ -44,6 +44,10 @@ def feed(pieces: list[bytes]) -> int:
         (b"a" * 41 + b"\n" + b"a" * 9, -414),
         (GET + b"A: " + b"a" * 79 + b"\0" + b"a" * 9, -400),
         (GET + b"A: " + b"a" * 81 + b"\0" + b"a" * 9, -431),
+        (b"GET /\r\n", -400),  # HTTP/0.9, which has no rest
+        (b"GET /\r\nA: " + b"a" * 90, -400),
+        (b"GET / b HTTP/1.1\r\n", -400),
+        (b"GET / HTTP/2.0\r\n", 0),
     ],
 )
 def test_the_end_and_the_limits_do_not_depend_on_how_bytes_arrive(

@@ -9,7 +9,8 @@ import anyio
 import pytest
 
 from minisession.server.errors import LifespanFailed
-from minisession.server.lifespan import lifespan
+from minisession.server.lifespan import _Driver, lifespan
+from tests.server.kit import NO_ERRORS
 
 pytestmark = pytest.mark.anyio
 
@@ -131,3 +132,34 @@ async def test_a_cancelled_server_still_shuts_its_app_down() -> None:
             await anyio.sleep_forever()
 
     assert app.told == ["lifespan.startup", "lifespan.shutdown"]
+
+
+@pytest.mark.parametrize("make", NO_ERRORS)
+async def test_a_lifespan_that_ends_with_an_exception_that_is_no_error_is_only_logged(
+    make: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    has_failed = anyio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        error = await make()
+        has_failed.set()
+        raise error
+
+    async with lifespan(app, 1):
+        await has_failed.wait()
+        await anyio.wait_all_tasks_blocked()  # a scope that it cancelled would say so here
+
+    assert "the app's lifespan failed" in caplog.text
+
+
+async def test_a_lifespan_can_end_the_process() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        raise BaseExceptionGroup("several", [GeneratorExit(), SystemExit(3)])
+
+    running = _Driver(app).run()
+
+    with pytest.raises(SystemExit):
+        await running

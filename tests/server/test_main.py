@@ -71,6 +71,27 @@ async def test_a_server_starts_in_a_task_group_and_reports_its_real_port() -> No
         assert port > 0
 
 
+@pytest.mark.parametrize("end", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_an_app_can_end_the_process(
+    anyio_backend: str, end: type[BaseException], grouped: bool
+) -> None:
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise BaseExceptionGroup("several", [end(3), ValueError()]) if grouped else end(3)
+
+    async def visit() -> None:
+        async with client_of(app) as client:
+            await client.send(get())
+            await client.read_all()
+
+    with pytest.raises((end, BaseExceptionGroup)) as found:
+        anyio.run(visit, backend=anyio_backend)
+
+    assert isinstance(found.value, end) or found.group_contains(end)
+    assert isinstance(found.value, end) or not found.group_contains(ValueError)
+
+
 @pytest.mark.anyio
 async def test_a_stop_finishes_running_requests_and_closes_idle_connections_at_once() -> None:
     app, stop = Gate(), anyio.Event()

@@ -7,6 +7,7 @@ goes over the wire is the matter of the other tests in this folder.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -304,15 +305,21 @@ async def test_cookies_are_set_one_by_one_and_come_back(opened: Open) -> None:
     assert (first.json(), second.json()) == ({}, {"taste": "sweet", "size": "large"})
 
 
-@pytest.mark.parametrize("path", ["/forever", "/silent"], ids=["it sends", "it asks"])
-async def test_a_stream_ends_when_its_client_goes(opened: Open, path: str) -> None:
-    async with opened(layers=[Middleware(NoteStreams)]) as site:
+@pytest.mark.parametrize(
+    "path", ["/forever", "/silent", "/waiting"], ids=["it sends", "it asks", "it waits"]
+)
+@pytest.mark.parametrize("layers", [[], middleware()], ids=["alone", "in middleware"])
+async def test_a_stream_ends_when_its_client_goes(
+    opened: Open, path: str, layers: list[Middleware], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(layers=[Middleware(NoteStreams), *layers]) as site:
         async with site.stream("GET", path) as answer:
             pass  # it has begun
         await site.journal.has_left.wait()
         next_answer = await site.get("/who/")
 
     assert (answer.status_code, next_answer.status_code) == (200, 200)
+    assert [each.getMessage() for each in caplog.records if each.levelno > logging.INFO] == []
 
 
 @pytest.mark.needs("curl")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
+from collections.abc import Iterable
 from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 import anyio
@@ -31,7 +33,7 @@ from tests.server.kit import (
     request,
     serving,
 )
-from tests.server.memory import serve_in_memory
+from tests.server.memory import MemoryTransport, serve_in_memory
 
 pytestmark = pytest.mark.anyio
 
@@ -148,6 +150,33 @@ async def test_an_app_may_take_longer_than_any_time_out_of_the_client() -> None:
         await client.send(get())
 
         assert await client.read_all() == answer(b"slow")
+
+
+@pytest.mark.parametrize(
+    ("rest", "status"),
+    [
+        (b"/ HTTP/1.1\r\n\r\n", 400),
+        (b"/ HTTP/1.1\r\nHost: a\nX: b\r\n\r\n", 400),
+        (b"/ HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+        (b"/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
+        (b"/ HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n", 413),
+        (b"/ HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: gopher\r\n\r\n" + get("/2"), 400),
+        (b"/" + b"a" * 20_000, 414),
+        (b"/ HTTP/1.1\r\nX: " + b"a" * 70_000, 431),
+        (b"/ HTTP/1.1\r\n", 408),
+        (b"", 408),
+    ],
+)
+async def test_a_refusal_of_a_head_request_has_no_content(rest: bytes, status: int) -> None:
+    async with client_of(echo, head_timeout=SOON, forwarded_allow_ips="*") as client:
+        await client.send(b"\r\nHEAD " + rest)
+        written = await client.read_all()
+
+    head, _, content = written.partition(b"\r\n\r\n")
+    assert written.startswith(b"HTTP/1.1 %d " % status)
+    assert b"\r\ncontent-length: " in head
+    assert b"\r\nconnection: close" in head
+    assert content == b""
 
 
 async def test_a_client_that_stops_in_the_middle_of_a_head_is_closed_without_a_word() -> None:
@@ -347,3 +376,42 @@ async def test_a_chunked_body_too_long_to_drop_ends_the_connection_however_it_ar
 @http_app
 async def answers_without_reading(scope: Any, receive: Any, send: Any) -> None:
     await reply(send, b"")
+
+
+class StopsReading(MemoryTransport):
+    """A client that takes one octet when it is allowed to, then all that comes, then nothing."""
+
+    def __init__(self, may_read: anyio.Event, pieces: Iterable[bytes], send_size: int) -> None:
+        super().__init__(pieces, send_size)
+        self.may_read = may_read
+        self.rooms = [1, 10_000]
+
+    async def wait_sendable(self) -> None:
+        await self.may_read.wait()
+        if not self.rooms:
+            await anyio.sleep_forever()
+        self._room = self.rooms.pop(0)
+
+
+async def test_who_waits_to_say_100_continue_is_released_by_the_end_of_the_response() -> None:
+    messages: list[str] = []
+    may_read = anyio.Event()
+
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def listen() -> None:
+            messages.append((await receive())["type"])
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listen)
+            await anyio.wait_all_tasks_blocked()
+            may_read.set()
+            await reply(send, b"enough")
+
+    raw = request("POST", "/", "Content-Length: 1", "Expect: 100-continue")
+    client = partial(StopsReading, may_read)
+    written = await serve_in_memory(app, [raw], send_size=1, connect=client)
+
+    assert messages == ["http.disconnect"]
+    assert written.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+    assert written.endswith(b"enough")

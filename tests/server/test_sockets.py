@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
+from minisession.server import sockets
 from minisession.server.config import ServerConfig
 from minisession.server.main import serve
 from minisession.server.sockets import Listeners
@@ -213,3 +214,67 @@ def test_a_host_of_which_one_address_is_taken_is_not_bound_in_part() -> None:
                 found.open()
 
             assert found.sockets == []
+
+
+def resolve_to_both(host: str, port: int, **hints: Any) -> list[Any]:
+    """What the name "localhost" means on many machines."""
+    tcp = (socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+    return [
+        (socket.AF_INET6, *tcp, ("::1", port, 0, 0)),
+        (socket.AF_INET, *tcp, ("127.0.0.1", port)),
+    ]
+
+
+class Collisions:
+    """Somebody who takes the port that a server was given away from it in the other family.
+
+    Mutable: `given`, the ports so far, and what was taken of them.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+        self.times = times
+        self.given: list[int] = []
+        self.taken: list[socket.socket] = []
+        self.bind = sockets._bound
+        monkeypatch.setattr(socket, "getaddrinfo", resolve_to_both)
+        monkeypatch.setattr(sockets, "_bound", self.bound)
+
+    def bound(self, family: int, address: tuple[Any, ...], backlog: int) -> socket.socket:
+        if address[1] != 0 and len(self.given) <= self.times:
+            self.taken.append(self.bind(family, address, backlog))
+        bound = self.bind(family, address, backlog)
+        if address[1] == 0:
+            self.given.append(bound.getsockname()[1])
+        return bound
+
+    def __enter__(self) -> Collisions:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for each in self.taken:
+            each.close()
+
+
+@pytest.mark.needs("IPv6")
+@pytest.mark.parametrize("collisions", [0, 1, 3])
+def test_a_port_that_is_taken_in_the_other_family_is_not_chosen(
+    collisions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ServerConfig(host="localhost", port=0)
+    with Collisions(monkeypatch, collisions) as others, Listeners(config) as found:
+        found.open()
+
+        port = others.given[-1]
+        assert found.addresses == [("::1", port), ("127.0.0.1", port)]
+        assert len(others.given) == collisions + 1
+
+
+@pytest.mark.needs("IPv6")
+def test_the_search_for_a_port_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ServerConfig(host="localhost", port=0)
+    with Collisions(monkeypatch, 1000) as others, Listeners(config) as found:
+        with pytest.raises(OSError, match="in use"):
+            found.open()
+
+        assert found.sockets == []
+        assert len(others.given) == 16
