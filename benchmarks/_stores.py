@@ -59,6 +59,11 @@ class Gauge:
             await anyio.sleep(TICK)
             self.stalls.append(time.perf_counter() - before - TICK)
 
+    def reset(self) -> None:
+        """Forget what was seen until now."""
+        self.latencies.clear()
+        self.stalls[:] = [0.0]
+
     def latency_ms(self, share: float) -> float:
         """A quantile of the times that operations took."""
         return quantile(sorted(self.latencies), share) * 1e3

@@ -1,6 +1,6 @@
 """What does a store cost: commits and loads in a second, stalls of the loop, room, round trips?
 
-    python benchmarks/stores.py [URL ...] [--grow] [--rounds 3] [--seconds 2]
+    python benchmarks/stores.py [URL ...] [--grow [N]] [--rounds 3] [--seconds 2]
                                 [--concurrency 1,32,256,2000] [--json FILE] [--plot FILE.svg]
 
     python benchmarks/stores.py memory:// 'sqlite:///{folder}/sessions.db' redis://127.0.0.1:6379/9
@@ -12,7 +12,7 @@ rounds, in which the stores take turns. `{folder}` is a new folder for temporary
 be on a disk like that of production (`TMPDIR=/srv/tmp`). A server is used as it is, and the
 sessions are removed in the end; for its round trips, a request is read and one is written through a
 relay that counts. With `--grow`, how commits and loads change from a thousand sessions to a
-million.
+million: of the newest thousand of them, as visitors come and go, and of any, as they never do.
 """
 
 from __future__ import annotations
@@ -44,11 +44,17 @@ BACKENDS = ("asyncio", "trio")
 SESSIONS = 1000
 GROWTH = (1_000, 10_000, 100_000, 1_000_000)
 GROWTH_TASKS = 32
+ACTIVE = 1_000  # the newest sessions: those that visitors use now
+GROW = "see what changes up to so many sessions (a million, which takes minutes)"
+WARM_UP = 0.4  # seconds
 ROOM_SESSIONS = 20_000
 REQUESTS = 100
 SERVERS = ("redis", "rediss", "redis+sentinel", "redis+cluster")
 
 T = TypeVar("T")
+Figures = dict[tuple[str, int], list[float]]
+"""What was measured, by what was done and in how many tasks."""
+
 Work = Callable[[Store, Sequence[str], float], Awaitable[None]]
 WORK: dict[str, Work] = {"commit": commit, "load": load}
 
@@ -84,10 +90,13 @@ class RoundTrips:
 async def measured(
     store: Store, handles: Sequence[str], work: Work, tasks: int, seconds: float
 ) -> list[float]:
-    """Work in so many tasks; return per second, p50, p99, the longest stall, and CPU."""
+    """Work in so many tasks; return per second, p50, p99, the longest stall, and CPU.
+
+    A part of a second goes before, in which all the tasks begin at once and then fall apart.
+    """
     gauge = Gauge()
     now = time.time()
-    end = time.perf_counter() + seconds
+    end = time.perf_counter() + WARM_UP + seconds
 
     async def repeat() -> None:
         while (before := time.perf_counter()) < end:
@@ -97,11 +106,12 @@ async def measured(
 
     async with anyio.create_task_group() as outer:
         outer.start_soon(gauge.watch)
-        await anyio.lowlevel.checkpoint()
-        start, cpu = time.perf_counter(), time.process_time()
         async with anyio.create_task_group() as group:
             for _ in range(tasks):
                 group.start_soon(repeat)
+            await anyio.sleep(WARM_UP)
+            gauge.reset()
+            start, cpu = time.perf_counter(), time.process_time()
         elapsed, cpu = time.perf_counter() - start, time.process_time() - cpu
         outer.cancel_scope.cancel()
     done = len(gauge.latencies)
@@ -110,24 +120,44 @@ async def measured(
 
 
 async def one_round(
-    url: str, concurrency: Sequence[int], seconds: float, sessions: int, progress: Progress
-) -> dict[tuple[str, int], list[float]]:
-    """Measure everything in one store; loads at one concurrency, as they do not wait."""
-    found: dict[tuple[str, int], list[float]] = {}
+    url: str, concurrency: Sequence[int], seconds: float, progress: Progress
+) -> Figures:
+    """Measure everything in one store."""
+    found: Figures = {}
     async with open_store(url) as store:
-        handles = await fill(store, sessions, progress)
+        handles = await fill(store, SESSIONS, progress)
         steps = [(what, tasks) for what in WORK for tasks in concurrency]
-        progress.begin(f"{scheme(url)}, {sessions:,} sessions", len(steps))
+        progress.begin(f"{scheme(url)}: {len(steps)} measurements", len(steps))
         for done, (what, tasks) in enumerate(steps):
             found[what, tasks] = await measured(store, handles, WORK[what], tasks, seconds)
             progress.update(done + 1)
         progress.clear()
-        if scheme(url) in SERVERS:
-            await forget(store, handles)
+        await leave(store, url, handles)
     return found
 
 
-def medians(rounds: Sequence[dict[T, list[float]]]) -> dict[T, list[float]]:
+async def growing(url: str, seconds: float, most: int, progress: Progress) -> dict[int, Figures]:
+    """Measure in one store, which is filled more and more."""
+    found: dict[int, Figures] = {}
+    handles: list[str] = []
+    async with open_store(url) as store:
+        for sessions in (each for each in GROWTH if each <= most):
+            handles += await fill(store, sessions - len(handles), progress)
+            for name, chosen in (("newest", handles[-ACTIVE:]), ("any", handles)):
+                for what, work in WORK.items():
+                    figures = await measured(store, chosen, work, GROWTH_TASKS, seconds)
+                    found.setdefault(sessions, {})[f"{what} of {name}", GROWTH_TASKS] = figures
+        await leave(store, url, handles)
+    return found
+
+
+async def leave(store: Store, url: str, handles: Sequence[str]) -> None:
+    """Leave a server as it was; other stores go with their folder."""
+    if scheme(url) in SERVERS:
+        await forget(store, handles)
+
+
+def medians(rounds: Sequence[Figures]) -> Figures:
     """The median of each figure."""
     return {
         which: [
@@ -139,20 +169,12 @@ def medians(rounds: Sequence[dict[T, list[float]]]) -> dict[T, list[float]]:
 
 def compare(options: argparse.Namespace, progress: Progress) -> list[Result]:
     """All stores side by side, on both backends; in each round each has its turn."""
-    rounds: dict[tuple[str, str], list[dict[tuple[str, int], list[float]]]] = {}
+    rounds: dict[tuple[str, str], list[Figures]] = {}
     for _ in range(options.rounds):
         for url in options.urls:
             for backend in BACKENDS:
-                found = run(
-                    url,
-                    backend,
-                    one_round,
-                    options.concurrency,
-                    options.seconds,
-                    SESSIONS,
-                    progress,
-                )
-                rounds.setdefault((url, backend), []).append(found)
+                asked = options.concurrency, options.seconds, progress
+                rounds.setdefault((url, backend), []).append(run(url, backend, one_round, *asked))
     return [
         Result(scheme(url), backend, what, tasks, SESSIONS, *figures)
         for (url, backend), found in rounds.items()
@@ -165,10 +187,10 @@ def grow(options: argparse.Namespace, progress: Progress) -> list[Result]:
     return [
         Result(scheme(url), BACKENDS[0], what, tasks, sessions, *figures)
         for url in options.urls
-        for sessions in GROWTH
-        for (what, tasks), figures in run(
-            url, BACKENDS[0], one_round, [GROWTH_TASKS], options.seconds, sessions, progress
+        for sessions, found in run(
+            url, BACKENDS[0], growing, options.seconds, options.grow, progress
         ).items()
+        for (what, tasks), figures in found.items()
     ]
 
 
@@ -187,8 +209,7 @@ async def room_of(url: str, progress: Progress) -> Room:
             return Room("memory", (await room(store) - before) / ROOM_SESSIONS)
     async with open_store(url) as store:
         after = await room(store)
-        if scheme(url) in SERVERS:
-            await forget(store, handles)
+        await leave(store, url, handles)
     return Room(scheme(url), (after - before) / ROOM_SESSIONS)
 
 
@@ -243,7 +264,7 @@ def panels(results: Sequence[Result], growth: Sequence[Result]) -> dict[str, dic
         panel = drawn.setdefault(f"{r.what}s per second, {r.tasks:,} tasks", {})
         panel[f"{r.store}, {r.backend}"] = Bar(r.per_second, _words(r))
     for r in growth:
-        panel = drawn.setdefault(f"{r.store}: {r.what}s per second as it grows", {})
+        panel = drawn.setdefault(f"{r.store}: {r.what} session, per second, as it grows", {})
         panel[f"{r.sessions:,} sessions"] = Bar(r.per_second, _words(r))
     return drawn
 
@@ -264,7 +285,7 @@ def main() -> None:
     parser.add_argument("--concurrency", type=_numbers, default=CONCURRENCY, metavar="N,N,...")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3, help="of which the median is shown")
-    parser.add_argument("--grow", action="store_true", help="up to a million sessions; minutes")
+    parser.add_argument("--grow", type=int, nargs="?", const=GROWTH[-1], metavar="N", help=GROW)
     parser.add_argument("--json", type=Path, help="write everything that was measured")
     parser.add_argument("--plot", type=Path, help="draw it as an SVG")
     options = parser.parse_args()
