@@ -81,6 +81,7 @@ class Store(Protocol):
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
+        /,
     ) -> None:
         """Close it, after everything that was handed over has been stored."""
 
