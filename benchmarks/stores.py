@@ -96,10 +96,11 @@ async def measured(
     """
     gauge = Gauge()
     now = time.time()
-    end = time.perf_counter() + WARM_UP + seconds
+    is_over = False
 
     async def repeat() -> None:
-        while (before := time.perf_counter()) < end:
+        while not is_over:
+            before = time.perf_counter()
             await work(store, handles, now)
             gauge.latencies.append(time.perf_counter() - before)
             await anyio.lowlevel.checkpoint()  # a store that answers at once lets nobody else run
@@ -112,6 +113,8 @@ async def measured(
             await anyio.sleep(WARM_UP)
             gauge.reset()
             start, cpu = time.perf_counter(), time.process_time()
+            await anyio.sleep(seconds)
+            is_over = True
         elapsed, cpu = time.perf_counter() - start, time.process_time() - cpu
         outer.cancel_scope.cancel()
     done = len(gauge.latencies)
