@@ -30,7 +30,7 @@ from minisession.stores import open_store
 
 VISITORS = 32
 PAUSE = 0.01  # seconds between two visits
-ALONE = 10.0  # seconds without a sweep
+ALONE = 30.0  # seconds without a sweep
 TARGET_MS = 5.0
 
 
