@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import h11
-from _bars import draw
+from _bars import Bar, draw
 from _http import BODY, Load, Summaries, compare, table
 
 OURS = "minisession asyncio"
@@ -114,6 +114,20 @@ def serve_ours(port: int, backend: str) -> None:
     run(app, ServerConfig(port=port), backend)  # type: ignore[arg-type]
 
 
+def panels(results: dict[str, Summaries]) -> dict[str, dict[str, Bar]]:
+    """What is drawn: requests per second, with the ratio and CPU in words."""
+    return {
+        f"{name}: requests per second": {
+            server: Bar(
+                each["requests_per_second"],
+                f"{each['rate_ratio']:g} ×, {each['cpu_us_per_request']:,.0f} µs CPU",
+            )
+            for server, each in summaries.items()
+        }
+        for name, summaries in results.items()
+    }
+
+
 def h11_alone() -> dict[str, float]:
     """CPU µs of h11 for what `wrk` sends: the head that we have it read, and a whole cycle."""
     raw = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
@@ -185,7 +199,7 @@ def main() -> None:
     if options.json:
         options.json.write_text(json.dumps({**results, "h11 alone": alone}, indent=2) + "\n")
     if options.plot:
-        options.plot.write_text(draw("Servers on one core, 64 connections", results))
+        options.plot.write_text(draw("Servers on one core, 64 connections", panels(results)))
 
 
 if __name__ == "__main__":

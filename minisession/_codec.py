@@ -3,9 +3,10 @@ type at every level, and in the same order; anything else is refused before it i
 
 The format is JSON in UTF-8 without white space. What JSON lacks is an object with one key that
 starts with "~": {"~decimal":"1.10"}. A user's dict that would look like one gets one more "~"
-in front of its key, so every other dict stands there as it is. No code is ever loaded by name,
-as pickle would. This file knows neither sessions nor stores; how much room there is, is the
-caller's to say.
+in front of its key, so every other dict stands there as it is. A new kind of value gets a new
+tag, which earlier versions refuse; what they have written is read for ever. No code is ever loaded
+by name, as pickle would. This file knows neither sessions nor stores; how much room there is, is
+the caller's to say.
 """
 
 from __future__ import annotations
@@ -456,7 +457,10 @@ def _read_tagged(tag: str, payload: Any) -> object:
         return tuple(payload)
     if tag == "~set" and type(payload) is list:
         return _read_set(payload)
-    raise StoreCorrupt("an unknown tag: written by a later version, or not by minisession")
+    raise StoreCorrupt(
+        "an unknown tag: written by a newer minisession, and then this one must be upgraded (pip"
+        " install --upgrade minisession), or not by minisession at all"
+    )
 
 
 def _read_scalar(tag: str, text: str) -> object:

@@ -47,8 +47,8 @@ UPDATE_TRIES: Final = 100
 against it, and each of their wins is progress: a hundred in a row is a live-lock, not bad luck."""
 
 SWEEP_EVERY: Final = 60.0  # seconds; an expired session is refused at once, this is only room
-SWEEP_BATCH: Final = 500  # sessions; a batch holds the writer for some milliseconds
-SWEEP_PAUSE: Final = 0.05  # seconds between batches, which others' commits can use
+SWEEP_BATCH: Final = 200  # sessions; SQLite's writer takes some 5 ms, as for one of its own
+SWEEP_PAUSE: Final = 0.02  # seconds between batches, which others' commits can use
 SWEEP_TIMEOUT: Final = 30.0  # seconds for one batch
 
 _NOBODY: Any = object()

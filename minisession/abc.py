@@ -18,6 +18,7 @@ values of `minisession.abc`; no store ever sees an id, a secret or a decoded val
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
@@ -47,6 +48,8 @@ __all__ = [
     "Expect",
     "Facts",
     "Gone",
+    "Inspection",
+    "Inspects",
     "LoadsNowait",
     "Outcome",
     "Record",
@@ -78,6 +81,7 @@ class Store(Protocol):
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
+        /,
     ) -> None:
         """Close it, after everything that was handed over has been stored."""
 
@@ -135,5 +139,49 @@ class Withdraws(Protocol):
 
         Returns True if it is certainly not stored and never will be; False if it may be, and for
         a change that was handed over twice.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a store says of its place as a whole. None: it cannot say, or not without reading all.
+
+    Attributes:
+        format: what is kept there and in which version, for people: "SQLite, schema 1".
+        expired: sessions that have expired and wait for a purge.
+        bytes: the room that everything together takes.
+        free: how much of that is empty, for new sessions.
+    """
+
+    format: str
+    expired: int | None = None
+    bytes: int | None = None
+    free: int | None = None
+
+
+@runtime_checkable
+class Inspects(Protocol):
+    """A store that has more to say to `minisession store`, which looks at it from outside.
+
+    A store without it is counted, read and purged too, by the methods of `Store`.
+    """
+
+    def is_there(self) -> bool:
+        """Tell, before the store is opened, whether there is anything; opening may make it.
+
+        A server, of which nobody knows that before, is there.
+        """
+        ...
+
+    async def inspect(self, now: float) -> Inspection:
+        """Return what is known of the place, in a time that does not grow with every value."""
+        ...
+
+    async def verify(self) -> list[str]:
+        """Look, however long it takes, for damage that loading the living sessions would not meet.
+
+        Returns a sentence for each find: what it is, and what to do. It may name handles and keys,
+        never a value.
         """
         ...

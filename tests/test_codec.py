@@ -519,6 +519,17 @@ def test_a_zone_that_this_machine_does_not_know_is_reported_and_not_guessed() ->
 # --- What encode cannot have written.
 
 
+@pytest.mark.parametrize("data", [b'{"~frozenset":["tea"]}', b'["tea",{"~cart":"tea"}]'])
+def test_what_a_newer_version_has_written_is_refused_with_advice(data: bytes) -> None:
+    with pytest.raises(StoreCorrupt) as caught:
+        _codec.decode(data)
+
+    message = str(caught.value)
+    assert "written by a newer minisession" in message
+    assert "pip install --upgrade minisession" in message
+    assert not {"tea", "cart", "frozenset"} & set(re.findall(r"\w+", message))
+
+
 @pytest.mark.parametrize(
     "data",
     [

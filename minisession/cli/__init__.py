@@ -7,9 +7,12 @@
     supervisor several processes that serve together
     serving    the commands that run a server
     bench      the benchmarks
+    store      the commands that look at a store
+    survey     how they do it, with any store
 
 Exit codes: 0 done, or stopped in good order; 1 it cannot be done, a worker did not stop in good
-order, or a benchmark has found what must not be; 2 the command line is wrong.
+order, a benchmark has found what must not be, or a check has found damage; 2 the command line is
+wrong.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from .apps import AppNotFound
 from .bench import CannotMeasure, NotIsolated, add_bench
 from .options import add_server_options
 from .serving import CannotServe, WrongOption, demo, serve
+from .store import CannotSurvey, Damaged, add_store
 
 __all__ = ["main"]
 
@@ -46,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.run(options)
     except (AppNotFound, WrongOption) as error:
         return _fail(options.parser.prog, error, 2)
-    except (CannotServe, CannotMeasure, NotIsolated) as error:
+    except (CannotServe, CannotMeasure, NotIsolated, CannotSurvey, Damaged) as error:
         return _fail(options.parser.prog, error, 1)
     return 0
 
@@ -65,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_demo(commands)
     add_bench(commands)
+    add_store(commands)
     return parser
 
 

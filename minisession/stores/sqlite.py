@@ -16,10 +16,10 @@ from typing import Any, Self, TypeVar, cast
 import anyio
 import anyio.to_thread
 
-from minisession.abc import Change, Outcome, Record, Summary
+from minisession.abc import Change, Inspection, Outcome, Record, Summary
 from minisession.errors import ConfigError, StoreError, StoreUnavailable
 
-from ._sqlite import reader
+from ._sqlite import inspection, reader
 from ._sqlite.database import Database
 from ._writer import Purge
 
@@ -137,6 +137,20 @@ class SQLiteStore:
         if isinstance(answer, StoreError):
             raise answer
         return cast("int", answer)
+
+    def is_there(self) -> bool:
+        """Tell whether the file exists; opening the store would make it."""
+        return os.path.exists(self._database.path)
+
+    async def inspect(self, now: float) -> Inspection:
+        """Return how many sessions wait for a purge, and the room that file and log take."""
+        self._database.use()
+        return await self._in_thread(inspection.inspect, self._database.path, now)
+
+    async def verify(self) -> list[str]:
+        """Look for damage in the file as a whole, which takes seconds for each gigabyte."""
+        self._database.use()
+        return await self._in_thread(inspection.verify, self._database.path)
 
     async def _in_thread(self, function: Callable[..., T], *args: Any) -> T:
         """Call a function that may wait for the disk.

@@ -150,15 +150,6 @@ async def test_the_database_of_another_program_is_left_as_it_is(path: Path) -> N
     assert content(path) == before
 
 
-async def test_a_newer_schema_is_refused_with_advice(path: Path) -> None:
-    async with SQLiteStore(path) as store:
-        await born(store)
-    edit(path, "PRAGMA user_version = 2")
-
-    for message in await refusals(SQLiteStore(path)):
-        assert "written by a newer minisession (schema 2; this one knows 1)" in message
-
-
 async def test_an_old_sqlite_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 36, 0))
 

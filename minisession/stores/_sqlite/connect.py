@@ -15,7 +15,7 @@ from pathlib import Path
 from minisession.errors import StoreUnavailable
 
 from .errors import explain, is_busy
-from .schema import APPLICATION_ID, OLDEST_SQLITE, STATEMENTS, VERSION
+from .schema import APPLICATION_ID, OLDEST_SQLITE, VERSION, statements_from
 
 BUSY_TIMEOUT = 4.0
 """Seconds to wait for other processes: below the 5 s of `save_timeout`, so that the store's own
@@ -93,7 +93,7 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA wal_autocheckpoint = 0")  # checkpoints.py does it
     if version != VERSION:
-        _create_tables(connection, path)
+        _bring_up_to_date(connection, path)
 
 
 def _our_version(connection: sqlite3.Connection, path: str) -> int:
@@ -104,7 +104,8 @@ def _our_version(connection: sqlite3.Connection, path: str) -> int:
     if application == APPLICATION_ID and version > VERSION:
         raise StoreUnavailable(
             f"session database {path} was written by a newer minisession (schema {version}; this"
-            f" one knows {VERSION}). Upgrade minisession here, or name another file"
+            f" one knows {VERSION}) and was left as it is. Upgrade minisession here (pip install"
+            " --upgrade minisession), or name another file"
         )
     if application != APPLICATION_ID and (application or version or tables):
         raise StoreUnavailable(
@@ -133,12 +134,14 @@ def _use_wal(connection: sqlite3.Connection, path: str) -> None:
         )
 
 
-def _create_tables(connection: sqlite3.Connection, path: str) -> None:
-    """Create the tables, unless another process was quicker."""
+def _bring_up_to_date(connection: sqlite3.Connection, path: str) -> None:
+    """Create the tables, or change those of an older version, unless another process was quicker.
+
+    One transaction: a file is of one version or of the other.
+    """
     connection.execute("BEGIN IMMEDIATE")
-    if _our_version(connection, path) != VERSION:
-        for statement in STATEMENTS:
-            connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {VERSION}")
+    for statement in statements_from(_our_version(connection, path)):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.execute("COMMIT")

@@ -45,6 +45,18 @@ CREATE INDEX item_tombstone ON item (session) WHERE data IS NULL;
 
 STATEMENTS = [statement for statement in SCHEMA.split(";\n") if statement.strip()]
 
+MIGRATIONS: dict[int, list[str]] = {}
+"""The statements that turn a file of a version into one of the next. A change of `SCHEMA` raises
+`VERSION`, and adds here how files of the version before get there; their content is kept."""
+
+
+def statements_from(version: int) -> list[str]:
+    """Return what brings a file of a version up to date. Version 0 is an empty file."""
+    if version == 0:
+        return STATEMENTS
+    return [statement for each in range(version, VERSION) for statement in MIGRATIONS[each]]
+
+
 HASH_LENGTH = 32  # bytes of a SHA-256
 
 SOUND = f"""

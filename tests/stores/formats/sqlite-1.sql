@@ -1,0 +1,37 @@
+BEGIN TRANSACTION;
+PRAGMA application_id = 1836279155;
+PRAGMA user_version = 1;
+CREATE TABLE item (
+    session INTEGER NOT NULL,
+    key     TEXT NOT NULL,
+    data    BLOB,                    -- NULL: a tombstone, dropped in this epoch
+    epoch   INTEGER NOT NULL
+) STRICT;
+INSERT INTO "item" VALUES(1,'cart',X'5B22746561225D',0);
+INSERT INTO "item" VALUES(1,'é',X'7B227E736574223A5B315D7D',0);
+INSERT INTO "item" VALUES(2,'kept',X'31',0);
+INSERT INTO "item" VALUES(2,'dropped',NULL,1);
+INSERT INTO "item" VALUES(2,'new',X'33',1);
+CREATE TABLE session (
+    id             INTEGER PRIMARY KEY,
+    handle         TEXT NOT NULL UNIQUE,
+    secret         BLOB NOT NULL,
+    epoch          INTEGER NOT NULL DEFAULT 0,
+    created        REAL NOT NULL,
+    expires        REAL NOT NULL,
+    cookie_until   REAL NOT NULL,
+    previous       BLOB,
+    previous_loads INTEGER NOT NULL DEFAULT 0,
+    grace_until    REAL NOT NULL DEFAULT 0,
+    cleared        INTEGER NOT NULL DEFAULT -1,
+    principal      TEXT,
+    size           INTEGER NOT NULL  -- of its items in bytes; an upper bound
+) STRICT;
+INSERT INTO "session" VALUES(1,'plain',X'0101010101010101010101010101010101010101010101010101010101010101',0,1800000000.0,1800003600.0,1800007200.0,NULL,0,0.0,-1,NULL,25);
+INSERT INTO "session" VALUES(2,'rotated',X'0202020202020202020202020202020202020202020202020202020202020202',1,1800000000.0,1800003600.0,1800007200.0,X'0101010101010101010101010101010101010101010101010101010101010101',1,1800000030.0,-1,'ada',17);
+INSERT INTO "session" VALUES(3,'short',X'0101010101010101010101010101010101010101010101010101010101010101',0,1800000000.0,1800003601.0,1800007200.0,NULL,0,0.0,-1,NULL,0);
+CREATE INDEX session_expires ON session (expires);
+CREATE INDEX session_principal ON session (principal) WHERE principal IS NOT NULL;
+CREATE UNIQUE INDEX item_key ON item (session, key);
+CREATE INDEX item_tombstone ON item (session) WHERE data IS NULL;
+COMMIT;
