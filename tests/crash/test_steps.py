@@ -105,7 +105,7 @@ async def test_a_crash_leaves_the_old_state_or_the_new_one(
     kind: Persistent, die: Die, scratch: Path, anyio_backend: str, tally: Tally
 ) -> None:
     rng = random.Random(f"{die} of {kind.name} on {anyio_backend}")
-    stride = STRIDES[die] * (1 if die == "fine step" else RARER[kind.name])
+    stride = STRIDES[die] * (RARER[kind.name] if die in ("step", "call") else 1)
     deaths = 0
 
     async with nursery(anyio_backend, **_environment(die, scratch)) as servers:
