@@ -90,7 +90,6 @@ class _Batch:
         """Folders that hold the name of one which is not known to be on the disk."""
         self._temporary: dict[str, Shard] = {}
         """Files that were written, and did not take the place of what was there."""
-        stack.callback(self._discard)
 
     def _discard(self) -> None:
         for name, shard in self._temporary.items():
@@ -160,6 +159,7 @@ class _Batch:
 
     def write(self, cases: Sequence[Case]) -> None:
         """Write the sessions to temporary files and let these reach the disk."""
+        self._stack.callback(self._discard)  # which comes before the folders are closed
         with ExitStack() as files:
             written: dict[int, Case] = {}
             for case in cases:
@@ -198,14 +198,15 @@ class _Batch:
                 self._show(case)
             except OSError as error:
                 # Only after an input/output error may a rename have been done all the same (POSIX).
-                fail = case.doubt if error.errno == errno.EIO else case.refuse
+                is_unsure = error.errno == errno.EIO or case.was_damaged
+                fail = case.doubt if is_unsure else case.refuse
                 fail(explain(error, path))
 
     def _show(self, case: Case) -> None:
         shard, name, _ = self._place_of(case)
-        if case.row is None:
+        if case.row is None or case.was_damaged:
             shard.remove(name, f"{self._root.path}/{DAMAGED}")
-        else:
+        if case.row is not None:
             shard.put_in_place(name)
             del self._temporary[name]
 

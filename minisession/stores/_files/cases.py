@@ -35,6 +35,7 @@ class Case:
         answers: one for each, once it is decided or refused.
         row: the session as it is to be stored; None if there is to be none.
         is_changed: whether there is something to store.
+        was_damaged: what is there is no session; whatever it is, it must go first.
     """
 
     handle: str
@@ -43,6 +44,7 @@ class Case:
     answers: list[Answer] = field(default_factory=list)
     row: Row | None = None
     is_changed: bool = False
+    was_damaged: bool = False
     _damage: StoreCorrupt | None = None
     _rests_on_disk: int = 0
 
@@ -50,6 +52,7 @@ class Case:
         """Answer every change, as if what it makes of the session were stored already."""
         if isinstance(stored, StoreCorrupt):
             self._damage = stored
+            self.was_damaged = True
         else:
             self.row = stored
         for job in self.jobs:

@@ -42,7 +42,8 @@ class Root:
         """
         self.make()
         os.scandir(self.path).close()
-        if not os.access(self.path, os.W_OK | os.X_OK):
+        by_effect = os.access in os.supports_effective_ids
+        if not os.access(self.path, os.W_OK | os.X_OK, effective_ids=by_effect):
             read_only = os.statvfs(self.path).f_flag & os.ST_RDONLY
             raise OSError(errno.EROFS if read_only else errno.EACCES, "", self.path)
 
