@@ -1,20 +1,28 @@
-"""The stores on which every promise is tried: the model, and the one that is kept on disk."""
+"""The stores on which every promise is tried: the model, and those that are kept on disk."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from minisession.abc import Store
+from minisession.stores.files import FilesStore
 from minisession.stores.memory import MemoryStore
 from minisession.stores.sqlite import SQLiteStore
 
+STORES: dict[str, Callable[[Path], Store]] = {
+    "memory": lambda folder: MemoryStore(),
+    "sqlite": lambda folder: SQLiteStore(folder / "sessions.db"),
+    "files": lambda folder: FilesStore(folder / "sessions"),
+}
 
-@pytest.fixture(params=["memory", "sqlite"])
+
+@pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """An empty store, not opened yet."""
-    return MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "sessions.db")
+    return STORES[request.param](tmp_path)
 
 
 @pytest.fixture

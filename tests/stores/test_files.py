@@ -330,7 +330,7 @@ async def test_a_session_larger_than_a_file_may_be_is_refused_before_it_is_writt
 async def test_a_session_of_megabytes_comes_back_as_it_was(path: Path) -> None:
     large = {"a": os.urandom(500_000), "b": os.urandom(300_000)}
     async with FilesStore(path) as store:
-        await born(store, **large)
+        await born(store, "h", **large)
 
         assert await items(store) == large
 
