@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from minisession.abc import Store
 from minisession.stores.files import FilesStore
 from minisession.stores.memory import MemoryStore
 from minisession.stores.sqlite import SQLiteStore
+from tests.scratch import scratch_folder
 
 STORES: dict[str, Callable[[Path], Store]] = {
     "memory": lambda folder: MemoryStore(),
@@ -20,9 +21,10 @@ STORES: dict[str, Callable[[Path], Store]] = {
 
 
 @pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """An empty store, not opened yet."""
-    return STORES[request.param](tmp_path)
+    with scratch_folder() as folder:
+        yield STORES[request.param](folder)
 
 
 @pytest.fixture

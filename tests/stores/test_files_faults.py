@@ -363,6 +363,37 @@ def test_with_few_file_descriptors_a_batch_is_done_in_parts_and_without_any_refu
     assert run(script, tmp_path) == ["{'Committed'}", "{'StoreUnavailable'}", "True", "True"]
 
 
+# Threads
+
+
+def test_without_threads_nothing_is_listed_and_that_is_said_and_the_store_still_closes(
+    tmp_path: Path,
+) -> None:
+    script = """
+        import threading
+
+        def none_left(thread):
+            raise RuntimeError("can't start new thread")
+
+        async def main():
+            store = FilesStore(path)
+            await born(store)
+            threading.Thread.start = none_left
+            calls = (store.scan(NOW), store.purge(END, 1), FilesStore(path).__aenter__())
+            for call in calls:
+                try:
+                    await call
+                except StoreUnavailable as error:
+                    print("can't start new thread" in str(error))
+            await store.__aexit__(None, None, None)
+            print(store._place.writer._worker)
+
+        anyio.run(main)
+    """
+
+    assert run(script, tmp_path) == [*["True"] * 3, "None"]
+
+
 # The folders
 
 

@@ -16,6 +16,7 @@ from minisession.errors import StoreUnavailable
 from minisession.stores._files import purge
 from minisession.stores._files.names import ALPHABET, SHARDS, name_of, shard_of, temporary_of
 from minisession.stores._files.purge import Tour
+from minisession.stores._files.shard import Shard
 from minisession.stores.files import FilesStore
 
 from .kit import END, NOW, birth, born, commit, items, write
@@ -183,3 +184,27 @@ async def test_what_a_crash_has_left_hinders_nobody_and_goes(path: Path, file: P
         assert await store.purge(NOW, 10) == 0
 
     assert not is_there(debris)
+
+
+@pytest.mark.parametrize("moment", ["while it looks at its time", "before it has the lock"])
+async def test_what_another_process_removes_meanwhile_is_not_counted(
+    path: Path, file: Path, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_due, lock = purge._Visit._is_due, Shard.lock
+
+    def removed_and_looked_at(visit: purge._Visit, entry: os.DirEntry[str]) -> bool:
+        os.unlink(file)
+        return is_due(visit, entry)
+
+    def removed_and_locked(shard: Shard, deadline: float) -> None:
+        os.unlink(file)
+        lock(shard, deadline)
+
+    async with FilesStore(path) as store:
+        await born(store)
+        if moment.startswith("while"):
+            monkeypatch.setattr(purge._Visit, "_is_due", removed_and_looked_at)
+        else:
+            monkeypatch.setattr(Shard, "lock", removed_and_locked)
+
+        assert await store.purge(END, 10) == 0

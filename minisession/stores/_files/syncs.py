@@ -34,10 +34,10 @@ class Syncs:
         done = threading.Semaphore(0)
 
         def help_out() -> None:
-            while waiting:
+            while True:
                 try:
                     place, descriptor = waiting.popleft()
-                except IndexError:  # another one was quicker
+                except IndexError:  # none is left, which asking before would not tell for certain
                     return
                 try:
                     os.fsync(descriptor)
