@@ -36,7 +36,7 @@ class FilesStore:
     name, synced, renamed, and their folder is synced, before a change is acknowledged.
 
     One thread writes and takes what has queued up meanwhile into one batch, in which a session is
-    read and written once. Loads are read where they are asked for, in some 30 µs. Several processes
+    read and written once. Loads are read where they are asked for, in some 50 µs. Several processes
     on one machine may use one folder; each of the 256 has a lock. The store opens at its first use
     and is flushed when the interpreter exits; `async with store:` does both on time.
 
@@ -127,7 +127,7 @@ class FilesStore:
     async def of_principal(self, principal: str, now: float) -> list[Summary]:
         """Return the living sessions that belong to `principal`, oldest first.
 
-        It reads the beginning of every file: some 20 s for a million.
+        It reads the beginning of every file: some ten seconds for each hundred thousand.
         """
         self._place.use()
         return await self._in_thread(reader.of_principal, self._place.root, principal, now)

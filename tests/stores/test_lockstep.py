@@ -209,12 +209,12 @@ class FilesInLockstep(Lockstep):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("machine", [SQLiteInLockstep, FilesInLockstep])
+@pytest.mark.parametrize(("machine", "examples"), [(SQLiteInLockstep, 80), (FilesInLockstep, 25)])
 def test_a_store_on_disk_and_memory_agree_on_every_outcome_and_every_record(
-    machine: type[Lockstep],
+    machine: type[Lockstep], examples: int
 ) -> None:
     lockstep = settings(
-        max_examples=80,
+        max_examples=examples,
         stateful_step_count=30,
         deadline=None,
         suppress_health_check=list(HealthCheck),
