@@ -385,7 +385,51 @@ async def test_without_threads_that_help_the_writer_syncs_alone(
     assert outcomes == [Committed(0)] * 5
 
 
+async def test_the_names_of_new_folders_reach_the_disk_and_once_is_enough(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noting(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    async def folders(handle: str) -> set[str]:
+        """Begin a session; return the folders that this synced."""
+        synced.clear()
+        await born(store, handle)
+        return {one for one in synced if not one.endswith(".tmp")}
+
+    monkeypatch.setattr(os, "fsync", noting)
+    shard, above = f"{path}/{shard_of('h')}", {str(path), str(path.parent)}
+    async with FilesStore(path) as store:
+        assert await folders("h") == {shard, *above}
+        assert await folders("h2") == {shard}
+        run_script("import shutil, sys; shutil.rmtree(sys.argv[1])", path)
+        assert await folders("h") == {shard, *above}
+    async with store:
+        assert await folders("h3") == {shard, *above}, "who made them may have died before that"
+
+
 # Locks, and lost waits
+
+
+async def test_a_lock_is_given_back_although_a_child_just_forked_has_the_descriptor(
+    path: Path,
+) -> None:
+    async with FilesStore(path) as store:
+        await born(store)
+    shard = Shard(str(path), shard_of("h"), is_new=False)
+    shard.lock(0)
+    of_the_child = os.dup(shard.descriptor)  # the same open file, as after a fork
+
+    shard.close()
+
+    other = Shard(str(path), shard_of("h"), is_new=False)
+    other.lock(0)
+    other.close()
+    os.close(of_the_child)
 
 
 async def test_a_folder_that_stays_locked_refuses_its_sessions_alone(
