@@ -28,7 +28,7 @@ from tests.effort import Tally, effort
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
-ROUNDS = {"sqlite": effort(60, soak=600), "files": effort(15, soak=600)}
+ROUNDS = {"sqlite": effort(60, soak=600), "files": effort(8, soak=600)}
 VISITORS = 8
 MOST_ANSWERS = 150  # in one round
 WEIGHTS = {"look": 1, "put": 8, "drop": 1, "count": 6, "login": 3, "logout": 1, "goodbye": 1}

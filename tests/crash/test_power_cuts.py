@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow, NEEDS]
 
 CUTS = {  # on each of the two backends
     "sqlite": effort(500, soak=5_000),
-    "files": effort(150, soak=5_000),  # each takes longer: the cut of a folder is many files
+    "files": effort(80, soak=5_000),  # each takes longer: the cut of a folder is many files
 }
 CONTROL_CUTS = 60
 VISITORS = 8

@@ -35,7 +35,7 @@ STRIDES: dict[Die, int] = {  # from one death to the next
     "call": 1,
     "torn call": effort(4, soak=1),
 }
-RARER = {"sqlite": 1, "files": effort(3, soak=1)}  # times: each change of a file is more calls
+RARER = {"sqlite": 1, "files": effort(4, soak=1)}  # times: each change of a file is more calls
 REQUESTS = {
     "a first login": ([], "login"),
     "a login": (["put"], "login"),

@@ -209,7 +209,7 @@ class FilesInLockstep(Lockstep):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("machine", "examples"), [(SQLiteInLockstep, 80), (FilesInLockstep, 25)])
+@pytest.mark.parametrize(("machine", "examples"), [(SQLiteInLockstep, 80), (FilesInLockstep, 12)])
 def test_a_store_on_disk_and_memory_agree_on_every_outcome_and_every_record(
     machine: type[Lockstep], examples: int
 ) -> None:
