@@ -3,6 +3,7 @@
     memory://                  MemoryStore   this process only: tests, the model of the contract
     sqlite:///sessions.db      SQLiteStore   a file on this machine, any number of processes
     sqlite:////var/lib/s.db                  (four slashes: an absolute path)
+    file:///var/lib/sessions   FilesStore    a folder on this machine, any number of processes
 
 `open_store` turns a URL into a store without any I/O; the modules are imported when named.
 """
@@ -19,7 +20,8 @@ def open_store(store: Store | str) -> Store:
     """Return the store that a URL names, or the store itself. Does no I/O.
 
     Raises:
-        ConfigError: no store has such a URL; the message lists those that there are.
+        ConfigError: no store has such a URL, and the message lists those that there are; or this
+            system lacks what such a store needs.
     """
     if not isinstance(store, str):
         return store
@@ -32,9 +34,14 @@ def open_store(store: Store | str) -> Store:
         from .sqlite import SQLiteStore  # noqa: PLC0415
 
         return SQLiteStore(rest[1:])
+    if separator and scheme == "file" and rest.startswith("/") and rest.strip("/"):
+        from .files import FilesStore  # noqa: PLC0415
+
+        return FilesStore(rest)
     shown = f"{scheme}://..." if separator else repr(store)
     raise ConfigError(
         f"store={shown}: no such store; allowed are 'memory://', 'sqlite:///sessions.db'"
         " (a path from here), 'sqlite:////var/lib/app/sessions.db' (an absolute path),"
-        " or an object that implements minisession.abc.Store"
+        " 'file:///var/lib/app/sessions' (always an absolute path; for another one pass"
+        " FilesStore('sessions')), or an object that implements minisession.abc.Store"
     )

@@ -1,7 +1,7 @@
 """`Row`: one stored session as a Python object, and what a change does to it.
 
-It is the contract in executable form: the memory store keeps rows, and other stores are compared
-with it. It knows no files, no locks and no clock.
+It is the contract in executable form: the memory store keeps rows, files hold one each, and other
+stores are compared with it. It knows no files, no locks and no clock.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from minisession.abc import (
+    Change,
     Committed,
     Create,
+    Destroy,
     Facts,
     Gone,
     Outcome,
@@ -19,6 +21,7 @@ from minisession.abc import (
     Touch,
     Write,
     admits,
+    create_is_possible,
     size_of,
 )
 from minisession.errors import Conflict, SessionTooLarge
@@ -175,3 +178,28 @@ class Row:
         for key in self.tombstones:
             del self.items[key]
         self.tombstones.clear()
+
+
+def after(row: Row | None, change: Change, now: float) -> tuple[Row | None, Outcome]:
+    """Return what a change makes of the row of its handle, None being no row, and its outcome.
+
+    The row itself is changed if the outcome is `Committed`, and only then.
+    """
+    if isinstance(change, Create):
+        return _after_create(row, change, now)
+    if row is None:
+        return None, Gone()
+    if not isinstance(change, Destroy):
+        return row, row.apply(change, now)
+    if not admits(row.facts, change, now, row.epoch_of):
+        return row, Gone(replaced=row.expires > now)
+    return None, Committed(row.epoch)
+
+
+def _after_create(row: Row | None, change: Create, now: float) -> tuple[Row | None, Outcome]:
+    if not create_is_possible(change, None if row is None else row.facts, now):
+        return row, Gone()
+    created = Row.created_by(change)
+    if isinstance(created, SessionTooLarge):
+        return row, created
+    return created, Committed(created.epoch)

@@ -10,21 +10,9 @@ from heapq import nsmallest
 from types import TracebackType
 from typing import Self
 
-from minisession.abc import (
-    Change,
-    Committed,
-    Create,
-    Destroy,
-    Gone,
-    Outcome,
-    Record,
-    Summary,
-    admits,
-    create_is_possible,
-)
-from minisession.errors import SessionTooLarge
+from minisession.abc import Change, Outcome, Record, Summary
 
-from ._row import Row
+from ._row import Row, after
 
 
 class MemoryStore:
@@ -64,26 +52,12 @@ class MemoryStore:
         return [self._apply(change, now) for change in changes]
 
     def _apply(self, change: Change, now: float) -> Outcome:
-        row = self._rows.get(change.handle)
-        if isinstance(change, Create):
-            return self._create(change, row, now)
+        row, outcome = after(self._rows.get(change.handle), change, now)
         if row is None:
-            return Gone()
-        if not isinstance(change, Destroy):
-            return row.apply(change, now)
-        if not admits(row.facts, change, now, row.epoch_of):
-            return Gone(replaced=row.expires > now)
-        del self._rows[change.handle]
-        return Committed(row.epoch)
-
-    def _create(self, change: Create, row: Row | None, now: float) -> Outcome:
-        if not create_is_possible(change, None if row is None else row.facts, now):
-            return Gone()
-        created = Row.created_by(change)
-        if isinstance(created, SessionTooLarge):
-            return created
-        self._rows[change.handle] = created
-        return Committed(created.epoch)
+            self._rows.pop(change.handle, None)
+        else:
+            self._rows[change.handle] = row
+        return outcome
 
     def _living(self, handle: str, now: float) -> Row | None:
         row = self._rows.get(handle)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from minisession.abc import Store
+from minisession.stores.files import FilesStore
 from minisession.stores.memory import MemoryStore
 from minisession.stores.sqlite import SQLiteStore
 from tests.effort import SOAK, Tally
@@ -33,6 +34,7 @@ Sweep = Callable[[Prepare, Check], Awaitable[int]]
 STORES: dict[str, Callable[[Path], Store]] = {
     "memory": lambda folder: MemoryStore(),
     "sqlite": lambda folder: SQLiteStore(folder / "sessions.db"),
+    "files": lambda folder: FilesStore(folder / "sessions"),
     "remote": lambda folder: RemoteStore(),
 }
 

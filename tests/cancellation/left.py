@@ -16,6 +16,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from minisession import SessionManager
+from minisession.stores.files import FilesStore
 from minisession.stores.sqlite import SQLiteStore
 
 PATIENCE = 10  # seconds for what has been cancelled to end; it takes a small part of that
@@ -47,6 +48,8 @@ class Left:
         if isinstance(manager.store, SQLiteStore):
             assert not manager.store._database.writer._queued
             assert not manager.store._database.reader._lock.locked()
+        if isinstance(manager.store, FilesStore):
+            assert not manager.store._place.writer._queued
 
 
 def running_tasks() -> int:

@@ -17,8 +17,7 @@ import anyio.to_thread
 import pytest
 
 from minisession import SessionManager
-from minisession.stores.sqlite import SQLiteStore
-from tests.cancellation.conftest import Setting, Sweep
+from tests.cancellation.conftest import STORES, Setting, Sweep
 from tests.cancellation.left import borrowed_threads, descriptors, running_tasks, until_nothing
 from tests.cancellation.trial import BEFORE
 from tests.tripwire import NATIVE, Mishap, cancelled
@@ -28,7 +27,8 @@ pytestmark = [
     pytest.mark.parametrize(
         "setting",
         [
-            Setting(backend, blow, "sqlite")
+            Setting(backend, blow, store)
+            for store in ("sqlite", "files")
             for backend, blows in [("asyncio", [cancelled, *NATIVE]), ("trio", [cancelled])]
             for blow in blows
         ],
@@ -39,16 +39,16 @@ pytestmark = [
 
 
 def threads_of(folder: Path) -> list[str]:
-    """Return the names of the threads that work for a database in a folder."""
+    """Return the names of the threads that work for a store in a folder."""
     return [thread.name for thread in threading.enumerate() if str(folder) in thread.name]
 
 
 class Life:
     """A manager that is entered, used and left, again and again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, store: str) -> None:
         self.folder = folder
-        self.sessions = SessionManager(SQLiteStore(folder / "sessions.db"))
+        self.sessions = SessionManager(STORES[store](folder))
         self.id = ""
         self.has_written = False
 
@@ -87,9 +87,9 @@ class Life:
 
 
 async def test_a_manager_that_is_entered_and_left_leaves_nothing_behind(
-    tmp_path: Path, swept: Sweep
+    tmp_path: Path, setting: Setting, swept: Sweep
 ) -> None:
-    life = Life(tmp_path)
+    life = Life(tmp_path, setting.store)
 
     async def prepare() -> Awaitable[object]:
         await life.begin()
@@ -104,9 +104,9 @@ async def test_a_manager_that_is_entered_and_left_leaves_nothing_behind(
 
 @pytest.mark.parametrize("raises", [False, True], ids=["returns", "raises"])
 async def test_leaving_a_manager_beside_a_task_that_still_writes_leaves_nothing_behind(
-    tmp_path: Path, swept: Sweep, raises: bool
+    tmp_path: Path, setting: Setting, swept: Sweep, raises: bool
 ) -> None:
-    life = Life(tmp_path)
+    life = Life(tmp_path, setting.store)
 
     async def live() -> None:
         async with life.sessions, life.sessions.open(life.id) as one:
@@ -139,9 +139,9 @@ async def test_leaving_a_manager_beside_a_task_that_still_writes_leaves_nothing_
 
 
 async def test_leaving_a_manager_before_a_session_stores_what_that_has_written(
-    tmp_path: Path, swept: Sweep
+    tmp_path: Path, setting: Setting, swept: Sweep
 ) -> None:
-    life = Life(tmp_path)
+    life = Life(tmp_path, setting.store)
 
     async def live() -> None:
         async with AsyncExitStack() as stack, life.sessions:

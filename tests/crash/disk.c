@@ -21,9 +21,11 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -100,6 +102,24 @@ static void leave(int is_last)
 
 /* --- files ------------------------------------------------------------------------------------ */
 
+/* The path of a name in an open folder, or from here. */
+static const char *whole(int at, const char *name, char path[PATH_MAX])
+{
+    char link[64];
+    ssize_t length = 0;
+    if (at != AT_FDCWD && name[0] != '/') {
+        snprintf(link, sizeof link, "/proc/self/fd/%d", at);
+        length = readlink(link, path, PATH_MAX - 1);
+        if (length < 0)
+            abort();
+        path[length++] = '/';
+    }
+    if (length + strlen(name) >= PATH_MAX)
+        abort();
+    strcpy(path + length, name);
+    return path;
+}
+
 static void opened(int fd, const char *path, int flags)
 {
     if (fd < 0 || fd >= MAX_FDS || !is_ours(path))
@@ -124,6 +144,20 @@ static void opened(int fd, const char *path, int flags)
 
 DEFINE_OPEN(open)
 DEFINE_OPEN(open64)
+
+int openat64(int at, const char *name, int flags, ...)
+{
+    char path[PATH_MAX];
+    va_list rest;
+    va_start(rest, flags);
+    mode_t mode = flags & O_CREAT ? va_arg(rest, mode_t) : 0;
+    va_end(rest);
+    pthread_mutex_lock(&lock);
+    int fd = REAL(openat64)(at, name, flags, mode);
+    opened(fd, whole(at, name, path), flags);
+    pthread_mutex_unlock(&lock);
+    return fd;
+}
 
 int close(int fd)
 {
@@ -204,32 +238,46 @@ int fsync(int fd) { return synced(fd, REAL(fsync)); }
 
 int fdatasync(int fd) { return synced(fd, REAL(fdatasync)); }
 
-int unlink(const char *path)
+int unlinkat(int at, const char *name, int flags)
 {
-    if (!is_ours(path))
-        return REAL(unlink)(path);
+    char path[PATH_MAX];
+    if (!is_ours(whole(at, name, path)))
+        return REAL(unlinkat)(at, name, flags);
     int is_last = enter(0);
-    int result = REAL(unlink)(path);
+    int result = REAL(unlinkat)(at, name, flags);
     if (result == 0)
         note('U', -1, 0, path, strlen(path));
     leave(is_last);
     return result;
 }
 
-int rename(const char *from, const char *to)
+int unlink(const char *path) { return unlinkat(AT_FDCWD, path, 0); }
+
+int renameat(int from_at, const char *from, int to_at, const char *to)
 {
-    if (!is_ours(to))
-        return REAL(rename)(from, to);
-    char both[2 * PATH_MAX];
-    size_t first = strlen(from) + 1, second = strlen(to);
-    if (first + second > sizeof both)
-        abort();
-    memcpy(both, from, first);
-    memcpy(both + first, to, second);
+    char both[2 * PATH_MAX], target[PATH_MAX];
+    if (!is_ours(whole(to_at, to, target)))
+        return REAL(renameat)(from_at, from, to_at, to);
+    size_t first = strlen(whole(from_at, from, both)) + 1, second = strlen(target);
+    memcpy(both + first, target, second);
     int is_last = enter(0);
-    int result = REAL(rename)(from, to);
+    int result = REAL(renameat)(from_at, from, to_at, to);
     if (result == 0)
         note('R', -1, first, both, first + second);
+    leave(is_last);
+    return result;
+}
+
+int rename(const char *from, const char *to) { return renameat(AT_FDCWD, from, AT_FDCWD, to); }
+
+int mkdir(const char *path, mode_t mode)
+{
+    if (!is_ours(path))
+        return REAL(mkdir)(path, mode);
+    int is_last = enter(0);
+    int result = REAL(mkdir)(path, mode);
+    if (result == 0)
+        note('M', -1, 0, path, strlen(path));
     leave(is_last);
     return result;
 }

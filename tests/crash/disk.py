@@ -4,7 +4,8 @@ What has been synced is on the disk. Of everything else, any part may be: whole 
 them in any selection, a size without its data and data without its size, a name that was made, and
 one that was removed. Where nothing arrived although the file is that long, there are zeros or
 rubbish. A sector itself is old or new, and a name leads to a whole file or to none: that much disks
-and file systems promise. This module knows no SQLite.
+and file systems promise. A folder whose own name did not arrive is not there, nor what is in it.
+This module knows no store.
 """
 
 from __future__ import annotations
@@ -166,15 +167,22 @@ def _selection(waiting: list[_Change], rng: random.Random) -> list[_Change]:
             return [sector for sector in sectors if rng.random() < share]
 
 
+class _Folder:
+    """A folder: what is in it has names of its own."""
+
+
+_Names = dict[str, _File | _Folder]
+
+
 @dataclass(frozen=True, slots=True)
 class _Naming:
-    """A name that was given to a file, or with None taken away."""
+    """A name that was given to a file or folder, or with None taken away."""
 
     when: int
     name: str
-    file: _File | None
+    file: _File | _Folder | None
 
-    def apply(self, names: dict[str, _File]) -> None:
+    def apply(self, names: _Names) -> None:
         if self.file is None:
             names.pop(self.name, None)
         else:
@@ -182,7 +190,7 @@ class _Naming:
 
 
 class Disk:
-    """The files of one flat folder as recorded up to some moment.
+    """The files in one folder and the folders in it, as recorded up to some moment.
 
     Attributes:
         sent: per connection, what has been given to the network.
@@ -190,10 +198,10 @@ class Disk:
 
     def __init__(self, folder: Path) -> None:
         self._folder = str(folder)
-        self._names: dict[str, _File] = {}
-        self._synced_names: dict[str, _File] = {}
+        self._names: _Names = {}
+        self._synced_names: _Names = {}
         self._namings: list[_Naming] = []
-        self._open: dict[int, _File | None] = {}  # None: the folder itself
+        self._open: dict[int, _File | str] = {}  # a text: the folder of this path
         self._syncs: dict[int, int] = {}
         self._count = 0
         self.sent: dict[int, bytearray] = {}
@@ -214,50 +222,58 @@ class Disk:
                 self._syncs[note.fd] = self._count
             case "E":
                 self._sync(note.fd)
-            case "U":
-                self._name(note.data.decode(), None)
-            case "R":
-                before, after = note.data.decode().split("\0")
-                self._name(after, self._names[before])
-                self._name(before, None)
+            case "U" | "R" | "M":
+                self._named(note.kind, *note.data.decode().split("\0"))
             case "A":
                 self.sent.setdefault(note.fd, bytearray()).extend(note.data)
             case kind:
                 raise AssertionError(f"disk.c writes no note {kind!r}")
 
-    def _opened(self, note: Note) -> _File | None:
+    def _opened(self, note: Note) -> _File | str:
         path = note.data.decode()
-        if path == self._folder:
-            return None
+        if path == self._folder or isinstance(self._names.get(path), _Folder):
+            return path
         if path not in self._names:
             self._name(path, _File())
+        file = self._names[path]
+        assert isinstance(file, _File)
         if note.offset & os.O_TRUNC:
-            self._names[path].waiting.append(_Change(self._count, 0, None))
-        return self._names[path]
+            file.waiting.append(_Change(self._count, 0, None))
+        return file
 
     def _change(self, note: Note, data: bytes | None) -> None:
         file = self._open[note.fd]
-        assert file is not None
+        assert isinstance(file, _File)
         file.waiting.append(_Change(self._count, note.offset, data))
 
-    def _name(self, path: str, file: _File | None) -> None:
+    def _named(self, kind: str, path: str, to: str = "") -> None:
+        """Note an unlink, a rename, or a new folder."""
+        if kind == "R":
+            self._name(to, self._names[path])
+        self._name(path, _Folder() if kind == "M" else None)
+
+    def _name(self, path: str, file: _File | _Folder | None) -> None:
         naming = _Naming(self._count, path, file)
         naming.apply(self._names)
         self._namings.append(naming)
 
     def _sync(self, fd: int) -> None:
         file, before = self._open[fd], self._syncs.pop(fd)
-        if file is not None:
+        if isinstance(file, _File):
             file.sync(before)
             return
-        for naming in self._namings:
-            if naming.when < before:
-                naming.apply(self._synced_names)
-        self._namings = [naming for naming in self._namings if naming.when >= before]
+        arrived = [n for n in self._namings if n.when < before and str(Path(n.name).parent) == file]
+        for naming in arrived:
+            naming.apply(self._synced_names)
+        self._namings = [naming for naming in self._namings if naming not in arrived]
 
     def files(self) -> dict[str, bytes]:
-        """Return the files, by name, as a process sees them that reads them now."""
-        return {Path(path).name: file.now() for path, file in self._names.items()}
+        """Return the files, by path in the folder, as a process sees them that reads them now."""
+        return {
+            str(Path(path).relative_to(self._folder)): file.now()
+            for path, file in self._names.items()
+            if isinstance(file, _File)
+        }
 
     def cut(self, rng: random.Random, folder: Path) -> None:
         """Write what may be left if the power goes now into a new folder."""
@@ -267,5 +283,11 @@ class Disk:
                 naming.apply(names)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        for path, file in names.items():
-            (folder / Path(path).name).write_bytes(file.after_a_cut(rng))
+        for path in sorted(names):  # a folder comes before what is in it
+            file, left = names[path], folder / Path(path).relative_to(self._folder)
+            if not left.parent.is_dir():
+                continue
+            if isinstance(file, _Folder):
+                left.mkdir(mode=0o700)
+            else:
+                left.write_bytes(file.after_a_cut(rng))

@@ -18,14 +18,16 @@ import importlib
 import json
 import os
 import signal
+import stat
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from minisession import SessionMiddleware
 from minisession.server import ServerConfig, run
+from minisession.stores._files import syncs
 from minisession.stores._sqlite import checkpoints, connect
 from tests.asgi_client import Receive, Scope, Send
 from tests.crash.app import app
@@ -42,7 +44,8 @@ class Order:
     Attributes:
         store: the URL of its store.
         busy: it makes checkpoints and starts the log anew all the time, as others do in hours.
-        synchronous: SQLite's mode instead of our default.
+        synchronous: SQLite's mode instead of our default, or "only files" or "only folders", which
+            are all that the store in files syncs then.
         die: a request with the query "n" kills the server at the n-th step from its arrival: a
             step of Python (steps.py), or a call of the system that changes a file or sends
             something (disk.c), before it or in its middle.
@@ -56,7 +59,8 @@ class Order:
 
 def main(backend: Backend) -> None:
     """Obey orders until there are no more."""
-    for module in (f"anyio._backends._{backend}", "minisession.stores.sqlite"):
+    stores = ("minisession.stores.sqlite", "minisession.stores.files")
+    for module in (f"anyio._backends._{backend}", *stores):
         importlib.import_module(module)  # once, for all children
     child = 0
     _say("ready")
@@ -112,7 +116,10 @@ def serve(order: Order, backend: Backend) -> None:
 
 
 def _synchronize(mode: str) -> None:
-    """Have every connection use another mode than the default."""
+    """Have the store use another mode than the default."""
+    if mode.startswith("only "):
+        _sync_only(mode.removeprefix("only "))
+        return
     prepare = connect._prepare
 
     @functools.wraps(prepare)
@@ -121,6 +128,18 @@ def _synchronize(mode: str) -> None:
         connection.execute(f"PRAGMA synchronous = {mode}")
 
     connect._prepare = prepare_and_change
+
+
+def _sync_only(kind: str) -> None:
+    sync = syncs.Syncs.sync
+
+    def sync_some(self: syncs.Syncs, descriptors: Sequence[int]) -> list[OSError | None]:
+        for descriptor in descriptors:
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode) == (kind == "folders"):
+                sync(self, [descriptor])
+        return [None] * len(descriptors)
+
+    syncs.Syncs.sync = sync_some  # type: ignore[method-assign]
 
 
 def _mortal(served: Any, die: Die) -> Any:

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from minisession.stores._files.form import Unreadable, decode
+from minisession.stores._files.names import TEMPORARY, handle_of
+
 
 @dataclass(frozen=True)
 class Persistent:
@@ -36,6 +39,23 @@ SQLITE = Persistent(
     "sqlite", lambda folder: f"sqlite:///{folder}/sessions.db", _damage_of_a_database
 )
 
+
+def _damage_of_files(folder: Path) -> list[str]:
+    """Read every file: what cannot be read is damage, and so is what nobody has made."""
+    said = [str(path) for path in folder.glob("sessions/damaged/*")]
+    for path in folder.glob("sessions/??/*"):
+        handle = handle_of(path.name)
+        if path.suffix == TEMPORARY:  # a crash may leave one, under a name that nobody reads
+            continue
+        try:
+            decode(str(handle), path.read_bytes())
+        except Unreadable as error:
+            said.append(f"{path} {error}")
+    return said
+
+
+FILES = Persistent("files", lambda folder: f"file://{folder}/sessions", _damage_of_files)
+
 every_persistent_store = pytest.mark.parametrize(
-    "kind", [pytest.param(kind, id=kind.name) for kind in [SQLITE]]
+    "kind", [pytest.param(kind, id=kind.name) for kind in [SQLITE, FILES]]
 )

@@ -2,12 +2,13 @@
 
 The fine steps are each call of a function of the package and each return (of a coroutine: each time
 that it goes on or waits), from a request to its answer: handed over, taken by the writer, answered,
-headers given to the server. The coarse ones are the calls into SQLite and sockets alone, before and
-after: transaction begun, each statement, committed, sent.
+headers given to the server. The coarse ones are the calls into SQLite, sockets and files alone,
+before and after: transaction begun, each statement, committed; locked, written, renamed; sent.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -22,6 +23,7 @@ import minisession
 
 PACKAGE = str(Path(minisession.__file__).parent)
 OUTSIDE = (sqlite3.Connection, sqlite3.Cursor, socket.socket)
+FILES = {os.open, os.write, os.fsync, os.rename, os.unlink, os.mkdir, fcntl.flock}
 
 
 class Steps:
@@ -49,5 +51,5 @@ class Steps:
 
     def _counts(self, frame: FrameType, event: str, called: Any) -> bool:
         if event.startswith("c_"):
-            return isinstance(getattr(called, "__self__", None), OUTSIDE)
+            return isinstance(getattr(called, "__self__", None), OUTSIDE) or called in FILES
         return self._fine and frame.f_code.co_filename.startswith(PACKAGE)

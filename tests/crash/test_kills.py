@@ -28,7 +28,7 @@ from tests.effort import Tally, effort
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
-ROUNDS = effort(60, soak=600)
+ROUNDS = {"sqlite": effort(60, soak=600), "files": effort(8, soak=600)}
 VISITORS = 8
 MOST_ANSWERS = 150  # in one round
 WEIGHTS = {"look": 1, "put": 8, "drop": 1, "count": 6, "login": 3, "logout": 1, "goodbye": 1}
@@ -79,16 +79,17 @@ class Round:
 
 @every_persistent_store
 async def test_kill_9_under_load_loses_nothing_acknowledged_and_revives_nothing(
-    kind: Persistent, tmp_path: Path, anyio_backend: str, tally: Tally
+    kind: Persistent, scratch: Path, anyio_backend: str, tally: Tally
 ) -> None:
     rng = random.Random(f"kills of {kind.name} on {anyio_backend}")
-    folder, copy = tmp_path / "store", tmp_path / "copy"
+    rounds = ROUNDS[kind.name]
+    folder, copy = scratch / "store", scratch / "copy"
     folder.mkdir()
     town = Town([Visitor(f"visitor-{n}") for n in range(VISITORS)])
     order = Order(kind.url(folder), busy=True)
 
     async with nursery(anyio_backend) as servers:
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             async with AsyncExitStack() as bystander:
                 is_watched = rng.random() < 0.5
                 if is_watched:  # another process has the store open, before and after the kill
@@ -101,8 +102,8 @@ async def test_kill_9_under_load_loses_nothing_acknowledged_and_revives_nothing(
                 _require(town, await look(kind, copy))
                 shutil.rmtree(copy)
 
-    tally("kills", ROUNDS)
-    assert all(visitor.n > ROUNDS for visitor in town.visitors)
+    tally("kills", rounds)
+    assert all(visitor.n > rounds for visitor in town.visitors)
 
 
 def _require(town: Town, world: World) -> None:

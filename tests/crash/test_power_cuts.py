@@ -25,7 +25,7 @@ from minisession.errors import StoreError
 from tests.crash.app import NOTHING, PAGES, State
 from tests.crash.disk import NEEDS, Disk, Note, Recorder
 from tests.crash.nursery import Order
-from tests.crash.persistent import SQLITE, Persistent, every_persistent_store
+from tests.crash.persistent import FILES, SQLITE, Persistent, every_persistent_store
 from tests.crash.servers import nursery
 from tests.crash.visitor import Lost, Visitor, handle_of
 from tests.crash.world import World, look
@@ -33,7 +33,10 @@ from tests.effort import Tally, effort
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, NEEDS]
 
-CUTS = effort(500, soak=5_000)  # on each of the two backends
+CUTS = {  # on each of the two backends
+    "sqlite": effort(500, soak=5_000),
+    "files": effort(80, soak=5_000),  # each takes longer: the cut of a folder is many files
+}
 CONTROL_CUTS = 60
 VISITORS = 8
 PAGES_EACH = 20  # before and after a restart
@@ -166,34 +169,49 @@ async def after_cuts(
     return found
 
 
+def files_in(folder: Path) -> dict[str, bytes]:
+    """Return the files that are really there."""
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
 @every_persistent_store
 async def test_a_power_cut_loses_nothing_acknowledged_and_revives_nothing(
     kind: Persistent, scratch: Path, anyio_backend: str, tally: Tally
 ) -> None:
     rng = random.Random(f"power cuts of {kind.name} on {anyio_backend}")
+    cuts = CUTS[kind.name]
 
     recording = await record(kind, scratch, anyio_backend, rng)
-    found = await after_cuts(kind, recording, CUTS, rng, scratch / "left")
+    found = await after_cuts(kind, recording, cuts, rng, scratch / "left")
 
-    tally("power cuts", CUTS)
-    assert found == {"kept": CUTS}
-    assert recording.files() == {one.name: one.read_bytes() for one in recording.folder.iterdir()}
+    tally("power cuts", cuts)
+    assert found == {"kept": cuts}
+    assert recording.files() == files_in(recording.folder)
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize(
-    ("synchronous", "must_show", "may_show"),
+    ("kind", "synchronous", "must_show", "may_show"),
     [
-        ("NORMAL", {"lost"}, {"kept", "lost"}),
-        ("OFF", {"lost", "corrupt"}, {"kept", "lost", "corrupt", "mixed", "revived"}),
+        (SQLITE, "NORMAL", {"lost"}, {"kept", "lost"}),
+        (SQLITE, "OFF", {"lost", "corrupt"}, {"kept", "lost", "corrupt", "mixed", "revived"}),
+        (FILES, "only files", {"lost"}, {"kept", "lost", "mixed", "revived"}),
+        (FILES, "only folders", {"corrupt"}, {"kept", "corrupt"}),
     ],
+    ids=["NORMAL", "OFF", "only files", "only folders"],
 )
 async def test_modes_that_promise_less_are_seen_to_lose(
-    synchronous: str, must_show: set[str], may_show: set[str], scratch: Path, anyio_backend: str
+    kind: Persistent,
+    synchronous: str,
+    must_show: set[str],
+    may_show: set[str],
+    scratch: Path,
+    anyio_backend: str,
 ) -> None:
     rng = random.Random(f"power cuts with {synchronous}")
 
-    recording = await record(SQLITE, scratch, anyio_backend, rng, synchronous)
-    found = await after_cuts(SQLITE, recording, CONTROL_CUTS, rng, scratch / "left")
+    recording = await record(kind, scratch, anyio_backend, rng, synchronous)
+    found = await after_cuts(kind, recording, CONTROL_CUTS, rng, scratch / "left")
 
     assert must_show <= found.keys() <= may_show

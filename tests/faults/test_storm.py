@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 
 from minisession import SessionMiddleware
 from minisession.abc import Store
+from minisession.stores.files import FilesStore
 from minisession.stores.memory import MemoryStore
 from minisession.stores.sqlite import SQLiteStore
 from tests.asgi_client import running
@@ -22,6 +23,11 @@ from .storm import Storm, Visitor, application
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 VISITORS = 24
+STORES: dict[str, Callable[[Path], Store]] = {
+    "memory": lambda folder: MemoryStore(),
+    "sqlite": lambda folder: SQLiteStore(folder / "sessions.db"),
+    "files": lambda folder: FilesStore(folder / "sessions"),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -34,13 +40,12 @@ def no_log() -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("kind", "operations"),
-    [("memory", 4_000), ("sqlite", 2_000)],
+    [("memory", 4_000), ("sqlite", 2_000), ("files", 800)],
 )
 async def test_whatever_fails_what_was_acknowledged_stays_and_what_was_ended_stays_ended(
     kind: str, operations: int, tmp_path: Path, tally: Tally
 ) -> None:
-    inner: Store = MemoryStore() if kind == "memory" else SQLiteStore(tmp_path / "sessions.db")
-    store = Storm(inner, seed=effort(1, soak=2))
+    store = Storm(STORES[kind](tmp_path), seed=effort(1, soak=2))
     app = SessionMiddleware(application, store)
     visitors = [Visitor(app, seed) for seed in range(VISITORS)]
     until = effort(operations, soak=50_000)

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from minisession.abc import Store
+from minisession.stores import open_store
 from minisession.stores.memory import MemoryStore
-from minisession.stores.sqlite import SQLiteStore
 from tests.effort import Tally, effort
 from tests.races.search import undisturbed
 from tests.remote_store import RemoteStore
@@ -25,6 +25,7 @@ Connect = Callable[[], Store]
 Choices = tuple[list[int], int]
 
 HISTORIES = effort(300, soak=6_000)
+FEWER_HISTORIES = effort(100, soak=6_000)
 SCHEDULES = 4  # of each program
 
 
@@ -46,14 +47,19 @@ def disk() -> Iterator[Path]:
 
 
 def search(
-    backend: str, a_store: Callable[[], Connect], tally: Tally, *, failing: bool = False
+    backend: str,
+    a_store: Callable[[], Connect],
+    tally: Tally,
+    *,
+    failing: bool = False,
+    histories: int = HISTORIES,
 ) -> None:
     """Look for a history that no order explains; each program runs in several schedules."""
     tried = 0
 
     @given(program=programs(failing=failing), choices=schedules)
     @settings(
-        max_examples=HISTORIES // SCHEDULES,
+        max_examples=histories // SCHEDULES,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
         database=None,
@@ -82,11 +88,16 @@ def test_every_history_is_linearizable(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("url", "histories"),
+    [("sqlite:///{}/sessions.db", HISTORIES), ("file://{}/sessions", FEWER_HISTORIES)],
+    ids=["sqlite", "files"],
+)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_every_history_on_one_sqlite_file_is_linearizable(
-    backend: str, disk: Path, tally: Tally
+def test_every_history_in_one_place_on_disk_is_linearizable(
+    backend: str, url: str, histories: int, disk: Path, tally: Tally
 ) -> None:
-    search(backend, lambda: lambda: SQLiteStore(disk / "sessions.db"), tally)
+    search(backend, lambda: lambda: open_store(url.format(disk)), tally, histories=histories)
 
 
 @pytest.mark.slow

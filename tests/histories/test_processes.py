@@ -1,4 +1,4 @@
-"""Four processes on one SQLite file, and some are killed: one order still explains what all saw."""
+"""Four processes on one store, and some are killed: one order still explains what all saw."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ import pytest
 
 from minisession import SessionManager
 from minisession._ids import split_id
-from minisession.stores.sqlite import SQLiteStore
 from tests.command import ROOT, environment
 from tests.effort import SOAK, Tally, effort
 
@@ -32,8 +31,15 @@ from .runs import BEGUN, begun
 from .worker import VISITS
 
 PROCESSES = 4
-EVERY = [("asyncio", 0), ("trio", 0), ("asyncio", 2), ("trio", 2)]
-SOME = [("asyncio", 0), ("trio", 2)]
+SQLITE, FILES = "sqlite:///{}/sessions.db", "file://{}/sessions"
+EVERY = [
+    (store, backend, kills)
+    for store in (SQLITE, FILES)
+    for backend in ("asyncio", "trio")
+    for kills in (0, 2)
+]
+SOME = [(SQLITE, "asyncio", 0), (SQLITE, "trio", 2), (FILES, "asyncio", 2)]
+ROUNDS = {SQLITE: effort(8, soak=12), FILES: effort(3, soak=12)}
 SEED = 3
 SESSIONS = 25  # at the same time, for one round
 
@@ -44,8 +50,8 @@ Deaths = dict[int, float]
 class Worker:
     """A process that takes part."""
 
-    def __init__(self, folder: Path, number: int, backend: str, seed: int) -> None:
-        arguments = [str(folder), str(number), backend, str(seed)]
+    def __init__(self, folder: Path, url: str, number: int, backend: str, seed: int) -> None:
+        arguments = [str(folder), url, str(number), backend, str(seed)]
         self.errors = folder / f"{number}.errors"
         with self.errors.open("w") as errors:
             self.process = subprocess.Popen(
@@ -138,29 +144,30 @@ def operations(logged: dict[int, list[Event]], deaths: Deaths) -> list[list[Oper
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("backend", "kills"), EVERY if SOAK else SOME)
+@pytest.mark.parametrize(("store", "backend", "kills"), EVERY if SOAK else SOME)
 def test_every_history_of_four_processes_is_linearizable(
-    backend: str, kills: int, tmp_path: Path, tally: Tally
+    store: str, backend: str, kills: int, tmp_path: Path, tally: Tally
 ) -> None:
     random = Random(SEED)
     for repetition in range(effort(1, soak=10)):
         folder = tmp_path / str(repetition)
         folder.mkdir()
+        url = store.format(folder)
         sessions: Ids = []
-        rounds = [SESSIONS] * effort(8, soak=12)
-        anyio.run(_begin, folder, sum(rounds), sessions)
+        rounds = [SESSIONS] * ROUNDS[store]
+        anyio.run(_begin, url, sum(rounds), sessions)
         victims = random.sample(range(PROCESSES), kills)
         parts = [sessions[first : first + SESSIONS] for first in range(0, len(sessions), SESSIONS)]
 
         with ExitStack() as stack:
             seeds = [random.getrandbits(32) for _ in range(PROCESSES)]
-            workers = [Worker(folder, n, backend, seed) for n, seed in enumerate(seeds)]
+            workers = [Worker(folder, url, n, backend, seed) for n, seed in enumerate(seeds)]
             for worker in workers:
                 stack.enter_context(worker)
             deaths = play_rounds(workers, parts, victims, random)
 
         logged = logs(folder)
-        last: dict[int, list[Event]] = anyio.run(_read_everything, folder, sessions)
+        last: dict[int, list[Event]] = anyio.run(_read_everything, url, sessions)
         for session, id in sessions:
             logged[session][PROCESSES] = last[session]
             verdict = judge(operations(logged[session], deaths), Stored.begun(label_of(id), BEGUN))
@@ -171,17 +178,17 @@ def test_every_history_of_four_processes_is_linearizable(
             tally("kills", kills)
 
 
-async def _begin(folder: Path, how_many: int, sessions: Ids) -> None:
-    async with SessionManager(SQLiteStore(folder / "sessions.db")) as manager:
+async def _begin(url: str, how_many: int, sessions: Ids) -> None:
+    async with SessionManager(url) as manager:
         for number in range(how_many):
             sessions.append((number, await begun(manager)))
 
 
-async def _read_everything(folder: Path, sessions: Ids) -> dict[int, list[Event]]:
+async def _read_everything(url: str, sessions: Ids) -> dict[int, list[Event]]:
     """Look at what is stored in the end, or a lost update would go unnoticed."""
     visits = count(PROCESSES * VISITS).__next__
     events: dict[int, list[Event]] = {}
-    async with SessionManager(SQLiteStore(folder / "sessions.db")) as manager:
+    async with SessionManager(url) as manager:
         for session, id in sessions:
             parts = split_id(id)
             assert parts is not None

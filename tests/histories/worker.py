@@ -1,6 +1,6 @@
-"""One of several processes that use one SQLite file, and note what they see.
+"""One of several processes that use one store, and note what they see.
 
-    python -m tests.histories.worker FOLDER NUMBER BACKEND SEED
+    python -m tests.histories.worker FOLDER URL NUMBER BACKEND SEED
 
 It says "ready", reads one line for each round, with the ids of that round's sessions, and says
 "done" at its end. Every event goes to FOLDER/NUMBER.log at once, with the clock that all processes
@@ -23,7 +23,6 @@ import anyio.to_thread
 
 from minisession import SessionManager
 from minisession._ids import split_id
-from minisession.stores.sqlite import SQLiteStore
 
 from .clients import Place, any_client
 from .log import Event
@@ -41,12 +40,12 @@ def noting(file: int, session: int) -> Callable[[Event], None]:
     return note
 
 
-async def play(folder: Path, number: int, seed: int) -> None:
+async def play(folder: Path, url: str, number: int, seed: int) -> None:
     """Take part in every round."""
     random = Random(seed)
     visits = count(number * VISITS).__next__
     file = os.open(folder / f"{number}.log", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-    async with SessionManager(SQLiteStore(folder / "sessions.db")) as sessions:
+    async with SessionManager(url) as sessions:
         print("ready", flush=True)
         while line := await anyio.to_thread.run_sync(sys.stdin.readline):
             async with anyio.create_task_group() as tasks:
@@ -61,5 +60,5 @@ async def play(folder: Path, number: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    where, own_number, backend, own_seed = sys.argv[1:]
-    anyio.run(play, Path(where), int(own_number), int(own_seed), backend=backend)
+    where, store, own_number, backend, own_seed = sys.argv[1:]
+    anyio.run(play, Path(where), store, int(own_number), int(own_seed), backend=backend)

@@ -1,20 +1,30 @@
-"""The stores on which every promise is tried: the model, and the one that is kept on disk."""
+"""The stores on which every promise is tried: the model, and those that are kept on disk."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from minisession.abc import Store
+from minisession.stores.files import FilesStore
 from minisession.stores.memory import MemoryStore
 from minisession.stores.sqlite import SQLiteStore
+from tests.scratch import scratch_folder
+
+STORES: dict[str, Callable[[Path], Store]] = {
+    "memory": lambda folder: MemoryStore(),
+    "sqlite": lambda folder: SQLiteStore(folder / "sessions.db"),
+    "files": lambda folder: FilesStore(folder / "sessions"),
+}
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """An empty store, not opened yet."""
-    return MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "sessions.db")
+    with scratch_folder() as folder:
+        yield STORES[request.param](folder)
 
 
 @pytest.fixture

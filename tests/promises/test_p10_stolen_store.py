@@ -14,6 +14,7 @@ import pytest
 
 from minisession import MinisessionError, SessionManager, SessionMiddleware, session
 from minisession.abc import Store
+from minisession.stores.files import FilesStore
 from minisession.stores.memory import MemoryStore
 from minisession.stores.sqlite import SQLiteStore
 from tests.asgi_client import Browser, Receive, Scope, Send, ask, respond, routed, running
@@ -60,6 +61,16 @@ async def test_no_file_of_the_database_holds_an_id(database: Path) -> None:
     assert database in files
     assert b"user:7" in text  # the values are stored as they are
     assert not any(secret.encode() in text for secret in secrets)
+
+
+async def test_no_file_of_a_folder_holds_an_id_or_is_named_after_one(tmp_path: Path) -> None:
+    secrets = await secrets_of_a_life(FilesStore(tmp_path / "sessions"))
+
+    files = [file for file in (tmp_path / "sessions").rglob("*") if file.is_file()]
+    text = b"".join(file.name.encode() + file.read_bytes() for file in files)
+    assert b"user:7" in text
+    assert not any(secret.encode() in text for secret in secrets)
+    assert not any(secret.encode().hex().encode() in text for secret in secrets)
 
 
 async def test_the_write_ahead_log_holds_no_id_while_the_server_runs(database: Path) -> None:

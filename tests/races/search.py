@@ -8,19 +8,23 @@ runs one scenario again, in the schedule that a failed test has printed.
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial, update_wrapper
 from inspect import iscoroutinefunction, signature
+from itertools import count
 from types import ModuleType
 
+from minisession.stores.files import FilesStore
 from minisession.stores.memory import MemoryStore
 from minisession.testing import RaceFound, explore, replay
 from tests.races import ends, logins, requests, writes
 from tests.races.disk import disk
 from tests.races.world import Scenario, World
 from tests.remote_store import RemoteStore
+from tests.scratch import scratch_folder
 
 BACKENDS = ["asyncio", "trio"]
 
@@ -62,6 +66,24 @@ def on_disk() -> Iterator[Play]:
 
 
 @contextmanager
+def in_files() -> Iterator[Play]:
+    """Every world has a folder of files of its own."""
+    numbers = count()
+
+    async def play(scenario: Scenario) -> None:
+        place = folder / str(next(numbers))
+        store = FilesStore(place)
+        try:
+            await scenario(World(lambda: store, store))
+        finally:
+            store._place.writer.close(0)
+            shutil.rmtree(place, ignore_errors=True)
+
+    with scratch_folder() as folder:
+        yield play
+
+
+@contextmanager
 def behind_a_network() -> Iterator[Play]:
     """Every call of the store suspends before and after it has its effect."""
 
@@ -75,6 +97,7 @@ def behind_a_network() -> Iterator[Play]:
 STORES: dict[str, Place] = {
     "memory": in_memory,
     "sqlite": on_disk,
+    "files": in_files,
     "remote": behind_a_network,
 }
 

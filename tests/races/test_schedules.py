@@ -28,6 +28,7 @@ from tests.races.search import (
 SEEDS = {
     "memory": effort(500, soak=10_000),
     "sqlite": effort(500, soak=10_000),
+    "files": effort(5, soak=2_000),
     "remote": effort(50, soak=2_000),
 }
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import anyio
 
-from minisession.abc import Change, Committed, Create, Outcome, Write
-from minisession.stores.sqlite import SQLiteStore
+from minisession.abc import Change, Committed, Create, Outcome, Store, Write
 
 NOW = 1_800_000_000.0
 END = NOW + 3600
@@ -26,16 +25,16 @@ def write(handle: str = "h", items: Mapping[str, bytes | None] | None = None) ->
     return Write(handle, 0, END, LIMIT, {"k": b"v"} if items is None else items)
 
 
-async def commit(store: SQLiteStore, change: Change) -> Outcome:
+async def commit(store: Store, change: Change) -> Outcome:
     (outcome,) = await store.commit([change], NOW)
     return outcome
 
 
-async def born(store: SQLiteStore, handle: str = "h", **items: bytes) -> None:
+async def born(store: Store, handle: str = "h", **items: bytes) -> None:
     assert await commit(store, birth(handle, **items)) == Committed(0)
 
 
-async def items(store: SQLiteStore, handle: str = "h") -> Mapping[str, bytes] | None:
+async def items(store: Store, handle: str = "h") -> Mapping[str, bytes] | None:
     record = await store.load(handle, NOW)
     return None if record is None else record.items
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from minisession.abc import LoadsNowait, Store, Withdraws
+from minisession.stores.files import FilesStore
 from minisession.stores.memory import MemoryStore
 from minisession.stores.sqlite import SQLiteStore
 from minisession.testing import Clause, check_clause, check_store, clauses
@@ -26,7 +27,11 @@ def sqlite(folder: Path) -> Callable[[], Store]:
     return partial(SQLiteStore, folder / "sessions.db")
 
 
-STORES: dict[Maker, bool] = {memory: False, sqlite: True}
+def files(folder: Path) -> Callable[[], Store]:
+    return partial(FilesStore, folder / "sessions")
+
+
+STORES: dict[Maker, bool] = {memory: False, sqlite: True, files: True}
 CASES = [
     pytest.param(clause, maker, id=f"{clause.__name__}-{maker.__name__}")
     for maker, persistent in STORES.items()
@@ -67,5 +72,6 @@ async def test_a_scan_gives_a_thousand_from_the_first_unless_told_otherwise(
     assert [summary.handle for summary in found] == handles[:1000]
 
 
-def test_a_store_with_a_queue_takes_changes_back(tmp_path: Path) -> None:
-    assert isinstance(sqlite(tmp_path)(), Withdraws)
+@pytest.mark.parametrize("maker", [sqlite, files])
+def test_a_store_with_a_queue_takes_changes_back(maker: Maker, tmp_path: Path) -> None:
+    assert isinstance(maker(tmp_path)(), Withdraws)

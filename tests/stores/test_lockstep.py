@@ -1,10 +1,10 @@
-"""The SQLite store and the memory store, driven by the same changes, never disagree."""
+"""Every store on disk and the memory store, driven by the same changes, never disagree."""
 
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,15 @@ from minisession.abc import (
     Expect,
     Outcome,
     Rotation,
+    Store,
     Touch,
     Write,
 )
 from minisession.errors import Conflict
+from minisession.stores.files import FilesStore
 from minisession.stores.memory import MemoryStore
 from minisession.stores.sqlite import SQLiteStore
+from tests.scratch import scratch_folder
 
 HANDLES = ["ada", "bob"]  # few of each, so that changes meet
 KEYS = ["", "ключ"]
@@ -55,18 +58,24 @@ def shown(outcome: Outcome) -> object:
 
 
 class Lockstep(RuleBasedStateMachine):
+    """The model and one store; each subclass has another."""
+
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
+        self.stack = ExitStack()
+        folder = self.stack.enter_context(scratch_folder())
         self.runner = asyncio.Runner()
         self.model = MemoryStore()
-        self.store = SQLiteStore(Path(self.folder.name) / "sessions.db")
+        self.store = self.a_store(folder)
         self.now = 1_000.0
+
+    def a_store(self, folder: Path) -> SQLiteStore | FilesStore:
+        raise NotImplementedError
 
     def teardown(self) -> None:
         self.runner.run(self.store.__aexit__(None, None, None))
         self.runner.close()
-        self.folder.cleanup()
+        self.stack.close()
 
     def epoch(self, handle: str, back: int) -> int:
         """An epoch counted from the current one of a session."""
@@ -176,7 +185,7 @@ class Lockstep(RuleBasedStateMachine):
             self.model, principal, after
         )
 
-    def listed(self, store: SQLiteStore | MemoryStore, principal: str, after: str) -> list[Any]:
+    def listed(self, store: Store, principal: str, after: str) -> list[Any]:
         return [
             self.runner.run(store.scan(self.now, after=after, limit=2)),
             self.runner.run(store.of_principal(principal, self.now)),
@@ -184,12 +193,30 @@ class Lockstep(RuleBasedStateMachine):
         ]
 
 
+class SQLiteInLockstep(Lockstep):
+    def a_store(self, folder: Path) -> SQLiteStore:
+        return SQLiteStore(folder / "sessions.db")
+
+
+class FilesInLockstep(Lockstep):
+    def a_store(self, folder: Path) -> FilesStore:
+        return FilesStore(folder / "sessions")
+
+    @rule(data=st.data(), number=st.integers(2, 6))
+    def many_changes_at_once(self, data: st.DataObject, number: int) -> None:
+        """What is decided together and stored by one write."""
+        self.commit([self.a_change(data) for _ in range(number)])
+
+
 @pytest.mark.slow
-def test_sqlite_and_memory_agree_on_every_outcome_and_every_record() -> None:
+@pytest.mark.parametrize(("machine", "examples"), [(SQLiteInLockstep, 80), (FilesInLockstep, 12)])
+def test_a_store_on_disk_and_memory_agree_on_every_outcome_and_every_record(
+    machine: type[Lockstep], examples: int
+) -> None:
     lockstep = settings(
-        max_examples=80,
+        max_examples=examples,
         stateful_step_count=30,
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(Lockstep, settings=lockstep)
+    run_state_machine_as_test(machine, settings=lockstep)

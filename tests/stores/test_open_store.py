@@ -24,6 +24,8 @@ def test_a_store_is_itself() -> None:
         ("memory://", "<MemoryStore sessions=0>"),
         ("sqlite:///sessions.db", f"<SQLiteStore {os.getcwd()}/sessions.db>"),
         ("sqlite:////var/lib/app/s.db", "<SQLiteStore /var/lib/app/s.db>"),
+        ("file:///var/lib/app/sessions", "<FilesStore /var/lib/app/sessions>"),
+        ("file:///var/lib/app/sessions/", "<FilesStore /var/lib/app/sessions>"),
     ],
 )
 def test_a_url_names_a_store_and_nothing_is_opened(
@@ -33,10 +35,14 @@ def test_a_url_names_a_store_and_nothing_is_opened(
 
 
 @pytest.mark.parametrize(
-    "url", ["", "sessions.db", "memory://x", "sqlite://", "sqlite:///", "sqlite://sessions.db"]
+    "url",
+    [
+        *["", "sessions.db", "memory://x", "sqlite://", "sqlite:///", "sqlite://sessions.db"],
+        *["file://", "file:///", "file:////", "file://sessions", "file://host/sessions", "file:x"],
+    ],
 )
 def test_what_names_no_store_is_refused_with_advice(url: str) -> None:
-    with pytest.raises(ConfigError, match=r"'sqlite:///sessions\.db'"):
+    with pytest.raises(ConfigError, match=r"'sqlite:///sessions\.db'.*FilesStore\('sessions'\)"):
         open_store(url)
 
 

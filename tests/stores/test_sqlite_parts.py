@@ -13,7 +13,8 @@ import pytest
 
 from minisession.abc import Committed
 from minisession.errors import StoreUnavailable
-from minisession.stores._sqlite import batches, checkpoints, connect, database
+from minisession.stores import _opened
+from minisession.stores._sqlite import batches, checkpoints, connect
 from minisession.stores.sqlite import SQLiteStore
 
 from .kit import NOW, birth, born, commit, items, until, write
@@ -104,7 +105,7 @@ async def test_the_switch_to_wal_does_not_wait_for_ever(
 async def test_a_close_that_takes_too_long_says_what_still_waits(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(database, "CLOSE_TIMEOUT", 0.01)
+    monkeypatch.setattr(_opened, "CLOSE_TIMEOUT", 0.01)
     store = SQLiteStore(path)
     await born(store)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:

@@ -23,7 +23,6 @@ from minisession.abc import (
     Write,
 )
 from minisession.errors import StoreUnavailable
-from minisession.stores._row import Row
 from minisession.stores.memory import MemoryStore
 from minisession.stores.sqlite import SQLiteStore
 from minisession.testing import ContractBroken, check_clause, check_store, clauses
@@ -159,16 +158,19 @@ class StampsLateWritesAsNew(MemoryStore):
 class LeavesExpiredRows(MemoryStore):
     """A Create over an expired session keeps what it had."""
 
-    def _create(self, change: Create, row: Row | None, now: float) -> Outcome:
-        outcome = super()._create(change, row, now)
-        if row is not None and outcome == Committed(0):
+    def _apply(self, change: Change, now: float) -> Outcome:
+        row = self._rows.get(change.handle)
+        outcome = super()._apply(change, now)
+        if isinstance(change, Create) and row is not None and outcome == Committed(0):
             self._rows[change.handle].items.update(row.items)
         return outcome
 
 
 class OverwritesOnCreate(MemoryStore):
-    def _create(self, change: Create, row: Row | None, now: float) -> Outcome:
-        return super()._create(change, None, now)
+    def _apply(self, change: Change, now: float) -> Outcome:
+        if isinstance(change, Create):
+            self._rows.pop(change.handle, None)
+        return super()._apply(change, now)
 
 
 class CountsReplacedBytes(MemoryStore):

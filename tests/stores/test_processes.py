@@ -1,15 +1,16 @@
-"""Several processes on one file: nobody undoes what another wrote, and all may come first."""
+"""Several processes in one place: nobody undoes what another wrote, and all may come first."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Iterator
 
 import anyio
 import pytest
 
-from minisession.stores.sqlite import SQLiteStore
+from minisession.stores import open_store
+from tests.scratch import scratch_folder
 
 from .kit import born, items
 
@@ -23,11 +24,11 @@ import sys, anyio
 from dataclasses import replace
 from minisession.abc import Committed, Expect
 from minisession.errors import Conflict
-from minisession.stores.sqlite import SQLiteStore
+from minisession.stores import open_store
 from tests.stores.kit import NOW, birth, born, commit, items, write
 
-path, me, backend = sys.argv[1:]
-store = SQLiteStore(path)
+url, me, backend = sys.argv[1:]
+store = open_store(url)
 print("ready", flush=True)
 sys.stdin.readline()
 
@@ -70,11 +71,11 @@ anyio.run(main, backend=backend)
 """
 
 
-def run_together(script: str, path: Path, backend: str) -> None:
+def run_together(script: str, url: str, backend: str) -> None:
     """Run a script in several processes that begin at the same moment."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", PREAMBLE + script, path, str(number), backend],
+            [sys.executable, "-c", PREAMBLE + script, url, str(number), backend],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -95,36 +96,37 @@ def run_together(script: str, path: Path, backend: str) -> None:
     assert errors == [""] * PROCESSES
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "sessions.db"
+@pytest.fixture(params=["sqlite:///{}/sessions.db", "file://{}/sessions"], ids=["sqlite", "files"])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    with scratch_folder() as folder:
+        yield str(request.param).format(folder)
 
 
 @pytest.mark.anyio
-async def test_increments_of_four_processes_all_count(path: Path, anyio_backend: str) -> None:
-    async with SQLiteStore(path) as store:
+async def test_increments_of_four_processes_all_count(url: str, anyio_backend: str) -> None:
+    async with open_store(url) as store:
         await born(store, n=b"0")
 
-        await anyio.to_thread.run_sync(run_together, INCREMENT, path, anyio_backend)
+        await anyio.to_thread.run_sync(run_together, INCREMENT, url, anyio_backend)
 
         assert await items(store) == {"n": b"%d" % (PROCESSES * TASKS * STEPS)}
 
 
 @pytest.mark.anyio
 async def test_writers_of_different_keys_in_four_processes_all_stay(
-    path: Path, anyio_backend: str
+    url: str, anyio_backend: str
 ) -> None:
-    async with SQLiteStore(path) as store:
+    async with open_store(url) as store:
         await born(store)
 
-        await anyio.to_thread.run_sync(run_together, DIFFERENT_KEYS, path, anyio_backend)
+        await anyio.to_thread.run_sync(run_together, DIFFERENT_KEYS, url, anyio_backend)
 
         assert len(await items(store) or {}) == PROCESSES * TASKS * STEPS
 
 
 @pytest.mark.anyio
-async def test_four_processes_may_all_be_the_first(path: Path, anyio_backend: str) -> None:
-    await anyio.to_thread.run_sync(run_together, COME_FIRST, path, anyio_backend)
+async def test_four_processes_may_all_be_the_first(url: str, anyio_backend: str) -> None:
+    await anyio.to_thread.run_sync(run_together, COME_FIRST, url, anyio_backend)
 
-    async with SQLiteStore(path) as store:
+    async with open_store(url) as store:
         assert len(await store.scan(0.0)) == PROCESSES * TASKS

@@ -1,0 +1,112 @@
+"""Loading and listing: what only reads files, and needs no lock for it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Collection, Iterator
+from heapq import nsmallest
+
+from minisession.abc import Record, Summary
+from minisession.errors import StoreCorrupt
+from minisession.stores._row import Row
+
+from . import shard
+from .errors import damaged, explain
+from .form import Unreadable
+from .names import SHARDS, handle_of, name_of, shard_of
+from .root import Root
+
+logger = logging.getLogger("minisession.stores")
+
+
+def load(root: Root, handle: str, now: float) -> Record | None:
+    """Return the living session, None if it is absent or expired.
+
+    Raises:
+        StoreCorrupt: its file is damaged.
+        StoreUnavailable: it cannot be read.
+    """
+    row = _read(root, handle, whole=True)
+    return row.record() if row is not None and row.expires > now else None
+
+
+def _read(root: Root, handle: str, *, whole: bool) -> Row | None:
+    path = f"{root.path}/{shard_of(handle)}/{name_of(handle)}"
+    try:
+        row = shard.read(handle, path, whole=whole)
+        if row is None and not root.exists():
+            root.make()
+    except Unreadable as error:
+        raise damaged(error, handle, path) from None
+    except OSError as error:
+        raise explain(error, path) from error
+    return row
+
+
+def scan(root: Root, now: float, after: str, limit: int) -> list[Summary]:
+    """Return living sessions with handles greater than `after`, ordered by handle.
+
+    It reads the names in one folder after the other, beginning with that of `after`, and the files
+    of those handles that it returns.
+    """
+    found: list[Summary] = []
+    for number in range(SHARDS.index(shard_of(after)), len(SHARDS)):
+        last = after
+        while len(found) < limit:
+            handles = (handle for handle in _handles(root, SHARDS[number]) if handle > last)
+            nearest = nsmallest(limit - len(found), handles)
+            if not nearest:
+                break
+            found += _living(root, nearest, now)
+            last = nearest[-1]
+    return found
+
+
+def of_principal(root: Root, principal: str, now: float) -> list[Summary]:
+    """Return the living sessions of a principal, oldest first. It reads the head of every file."""
+    found = [
+        summary
+        for name in SHARDS
+        for summary in _living(root, _handles(root, name), now)
+        if summary.principal == principal
+    ]
+    return sorted(found, key=lambda summary: (summary.created, summary.handle))
+
+
+def alive(root: Root, handles: Collection[str], now: float) -> set[str]:
+    """Return those of `handles` whose sessions live. What cannot be read has not ended."""
+    return {handle for handle in handles if _is_alive(root, handle, now)}
+
+
+def _is_alive(root: Root, handle: str, now: float) -> bool:
+    try:
+        row = _read(root, handle, whole=False)
+    except StoreCorrupt:
+        return True
+    return row is not None and row.expires > now
+
+
+def _handles(root: Root, name: str) -> Iterator[str]:
+    """List the handles in one folder, in no order."""
+    path = f"{root.path}/{name}"
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if (handle := handle_of(entry.name)) is not None:
+                    yield handle
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise explain(error, path) from error
+
+
+def _living(root: Root, handles: Collection[str] | Iterator[str], now: float) -> Iterator[Summary]:
+    for handle in handles:
+        try:
+            row = _read(root, handle, whole=False)
+        except StoreCorrupt as error:
+            logger.warning("left out of a list: %s", error)
+            continue
+        if row is not None and row.expires > now:
+            yield row.summary()

@@ -1,0 +1,164 @@
+"""`FilesStore`: each session a file in one folder on this machine, for any number of processes.
+
+It says what is promised and owns nothing else: folders, files and locks are in `_files`, the queue
+before the writer in `_writer`.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+import anyio
+import anyio.to_thread
+
+from minisession.abc import Change, Outcome, Record, Summary
+from minisession.errors import ConfigError, StoreUnavailable
+
+from ._files import reader
+from ._files.place import Place
+from ._files.purge import Tour
+
+__all__ = ["FilesStore"]
+
+T = TypeVar("T")
+
+
+class FilesStore:
+    """Keeps each session in a file of its own, in 256 folders in one, with modes 0600 and 0700.
+
+    What survives: everything acknowledged survives a crash of the process and of the machine, and a
+    loss of power, as far as the disk keeps what it has confirmed: files are written under another
+    name, synced, renamed, and their folder is synced, before a change is acknowledged.
+
+    One thread writes and takes what has queued up meanwhile into one batch, in which a session is
+    read and written once. Loads are read where they are asked for, in some 50 µs. Several processes
+    on one machine may use one folder; each of the 256 has a lock. The store opens at its first use
+    and is flushed when the interpreter exits; `async with store:` does both on time.
+
+    A file that is torn, empty, damaged or foreign is `StoreCorrupt` for whoever loads or changes
+    it, and is left as it is, even by a `Create`. A `Destroy` with epoch None (revocation) removes
+    it; `purge` moves it to the folder `damaged` when the time of the session seems to be over.
+    Lists leave it out and log it; `alive` counts it, because nobody has ended it.
+
+    A folder knows no index: `of_principal` reads the beginning of every file, `purge` the times of
+    all. For more than some hundred thousand sessions, use SQLite.
+
+    Args:
+        path: of the folder, which is made if it is missing; what it is in must be there. Relative
+            to the directory in which the store is constructed.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        name = os.fspath(path)
+        if not name:
+            raise ConfigError(
+                "FilesStore(''): sessions need a folder of their own; allowed is the path of one,"
+                " as in FilesStore('/var/lib/app/sessions')"
+            )
+        self._place = Place(os.path.abspath(name))
+        # When nobody has the store any more, and at the latest when the interpreter exits.
+        weakref.finalize(self, self._place.close)
+
+    def __repr__(self) -> str:
+        return f"<FilesStore {self._place.path}>"
+
+    async def __aenter__(self) -> Self:
+        self._place.use()
+        with ExitStack() as unfinished:
+            # Refused, cancelled, or Ctrl-C: the thread opens it, even if nobody waits for that.
+            unfinished.callback(self._place.close_soon)
+            await self._in_thread(self._place.open)
+            unfinished.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with ExitStack() as unfinished:
+            # Asyncio's own cancellation passes the shield, and Ctrl-C does so on trio.
+            unfinished.callback(self._place.close_soon)
+            try:
+                with anyio.CancelScope(shield=True):
+                    await self._in_thread(self._place.close)
+            except StoreUnavailable:  # no thread is left to do it
+                self._place.close()
+            unfinished.pop_all()
+
+    def load_nowait(self, handle: str, now: float) -> Record | None:
+        """Return the living session at once, from any thread.
+
+        Raises:
+            StoreCorrupt: its file is damaged.
+            StoreUnavailable: it cannot be read; says why and what to do.
+        """
+        self._place.use()
+        return reader.load(self._place.root, handle, now)
+
+    async def load(self, handle: str, now: float) -> Record | None:
+        """Return the living session, as `load_nowait` does."""
+        return self.load_nowait(handle, now)
+
+    async def commit(self, changes: Sequence[Change], now: float) -> list[Outcome]:
+        """Hand the changes to the writer, at once, and wait until they are stored.
+
+        Who is cancelled while waiting leaves them to the writer, which stores them. Never raises a
+        `StoreError`: each change has its own outcome.
+        """
+        self._place.use()
+        return cast("list[Outcome]", await self._place.writer.do(changes, now))
+
+    def withdraw(self, change: Change) -> bool:
+        """Take back a change that the writer has not taken yet."""
+        return self._place.writer.withdraw(change)
+
+    async def scan(self, now: float, *, after: str = "", limit: int = 1000) -> list[Summary]:
+        """Return living sessions with handles greater than `after`, ordered by handle."""
+        self._place.use()
+        return await self._in_thread(reader.scan, self._place.root, now, after, limit)
+
+    async def of_principal(self, principal: str, now: float) -> list[Summary]:
+        """Return the living sessions that belong to `principal`, oldest first.
+
+        It reads the beginning of every file: some ten seconds for each hundred thousand.
+        """
+        self._place.use()
+        return await self._in_thread(reader.of_principal, self._place.root, principal, now)
+
+    async def alive(self, handles: Collection[str], now: float) -> set[str]:
+        """Return those of `handles` whose sessions live, or cannot be read."""
+        self._place.use()
+        return await self._in_thread(reader.alive, self._place.root, handles, now)
+
+    async def purge(self, now: float, limit: int) -> int:
+        """Remove at most `limit` expired sessions, damaged ones among them.
+
+        It looks at all folders until it has found so many, beginning where the last purge stopped,
+        in steps between which it can be cancelled.
+        """
+        self._place.use()
+        tour = Tour(self._place.purge_from)
+        try:
+            while tour.left and tour.removed < limit:
+                await self._in_thread(tour.go_on, self._place.root, now, limit)
+        finally:
+            self._place.purge_from = tour.next
+        return tour.removed
+
+    async def _in_thread(self, function: Callable[..., T], *args: Any) -> T:
+        """Call a function that may wait for the disk.
+
+        Raises:
+            StoreUnavailable: the function does, or the system has no thread left.
+        """
+        try:
+            return await anyio.to_thread.run_sync(function, *args)
+        except RuntimeError as error:
+            raise StoreUnavailable(f"session folder {self._place.path}: {error}") from error
