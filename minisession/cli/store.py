@@ -145,7 +145,8 @@ def _surveyed(store: Store, survey: Survey[T]) -> T:
     if isinstance(store, Inspects) and not store.is_there():
         raise CannotSurvey(
             f"{store!r}: there is nothing at that place. A store is made by the first application"
-            " that uses it; a path with three slashes is meant from this folder"
+            " that uses it; of sqlite:///, a path with three slashes is meant"
+            " from this folder"
         )
     progress = Progress(sys.stderr)
     try:

@@ -16,10 +16,10 @@ from typing import Any, Self, TypeVar, cast
 import anyio
 import anyio.to_thread
 
-from minisession.abc import Change, Outcome, Record, Summary
+from minisession.abc import Change, Inspection, Outcome, Record, Summary
 from minisession.errors import ConfigError, StoreUnavailable
 
-from ._files import reader
+from ._files import inspection, reader
 from ._files.place import Place
 from ._files.purge import Tour
 
@@ -151,6 +151,20 @@ class FilesStore:
         finally:
             self._place.purge_from = tour.next
         return tour.removed
+
+    def is_there(self) -> bool:
+        """Tell whether the folder exists; opening the store would make it."""
+        return os.path.isdir(self._place.path)
+
+    async def inspect(self, now: float) -> Inspection:
+        """Return how many sessions seem to wait for a purge, and the room that all files take."""
+        self._place.use()
+        return await self._in_thread(inspection.inspect, self._place.root, now)
+
+    async def verify(self) -> list[str]:
+        """Look for damage that lists leave out, which reads the beginning of every file."""
+        self._place.use()
+        return await self._in_thread(inspection.verify, self._place.root)
 
     async def _in_thread(self, function: Callable[..., T], *args: Any) -> T:
         """Call a function that may wait for the disk.

@@ -31,6 +31,16 @@ def load(root: Root, handle: str, now: float) -> Record | None:
     return row.record() if row is not None and row.expires > now else None
 
 
+def load_head(root: Root, handle: str) -> Row | None:
+    """Return a session without its items, be it expired or not; None if it is absent.
+
+    Raises:
+        StoreCorrupt: the head of its file is damaged.
+        StoreUnavailable: it cannot be read.
+    """
+    return _read(root, handle, whole=False)
+
+
 def _read(root: Root, handle: str, *, whole: bool) -> Row | None:
     path = f"{root.path}/{shard_of(handle)}/{name_of(handle)}"
     try:
@@ -81,7 +91,7 @@ def alive(root: Root, handles: Collection[str], now: float) -> set[str]:
 
 def _is_alive(root: Root, handle: str, now: float) -> bool:
     try:
-        row = _read(root, handle, whole=False)
+        row = load_head(root, handle)
     except StoreCorrupt:
         return True
     return row is not None and row.expires > now
@@ -104,7 +114,7 @@ def _handles(root: Root, name: str) -> Iterator[str]:
 def _living(root: Root, handles: Collection[str] | Iterator[str], now: float) -> Iterator[Summary]:
     for handle in handles:
         try:
-            row = _read(root, handle, whole=False)
+            row = load_head(root, handle)
         except StoreCorrupt as error:
             logger.warning("left out of a list: %s", error)
             continue
