@@ -23,7 +23,7 @@ class Script:
 
 
 def _script(file: str, flags: str = "") -> Script:
-    body = files(__package__).joinpath(file).read_bytes()
+    body = files("minisession.stores._redis").joinpath(file).read_bytes()
     text = f"#!lua {flags}\n".encode() + body
     # S324: the server names scripts so; nobody's safety depends on it.
     return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
