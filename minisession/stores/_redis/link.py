@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
-from anyio.abc import TaskStatus
+from anyio.abc import ByteStream, SocketAttribute, TaskStatus
 from coredis.commands.request import CommandRequest
-from coredis.connection import TCPConnection, TCPLocation
+from coredis.connection import BaseConnection, TCPLocation
 from coredis.exceptions import RedisError
 
 from .errors import Lost, NotSent, Unanswered, code_of, unreadable
@@ -30,7 +30,7 @@ from .scripts import SCRIPTS
 CONNECT_TIMEOUT = 2.0  # seconds, for the connection, its handshake and the scripts
 ANSWER_TIMEOUT = 4.0  # seconds, less than the usual `save_timeout`, so that an error can say more
 
-KEEPALIVE: dict[int, int | bytes] = {
+KEEPALIVE: dict[int, int] = {
     getattr(socket, name): value
     for name, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
     if hasattr(socket, name)
@@ -94,7 +94,7 @@ class Link:
         login: Login,
         name: str,
         locate: Callable[[], Awaitable[TCPLocation]],
-        check: Callable[[TCPConnection], Awaitable[None]] | None = None,
+        check: Callable[[BaseConnection], Awaitable[None]] | None = None,
         *,
         scripts: bool = True,
     ) -> None:
@@ -105,7 +105,7 @@ class Link:
         self._check = check
         self._scripts = scripts
         self._outbox: list[Pipeline] = []
-        self._connection: TCPConnection | None = None
+        self._connection: BaseConnection | None = None
         self._attempt: _Attempt | None = None
 
     async def ask(self, commands: Sequence[Command]) -> list[Reply]:
@@ -160,7 +160,7 @@ class Link:
             pipeline.answer([error] * len(pipeline.commands))
 
     async def _exchange(
-        self, connection: TCPConnection, commands: Sequence[Command]
+        self, connection: BaseConnection, commands: Sequence[Command]
     ) -> Sequence[Reply]:
         try:
             batch = connection.create_request_batch(
@@ -184,7 +184,7 @@ class Link:
 
     # --- the connection ----------------------------------------------------------------------
 
-    async def _connected(self) -> TCPConnection:
+    async def _connected(self) -> BaseConnection:
         if self._connection is not None and self._connection.usable:
             return self._connection
         attempt = self._attempt
@@ -215,19 +215,8 @@ class Link:
             self._attempt = None
             attempt.over.set()
 
-    async def _made(self, location: TCPLocation) -> TCPConnection:
-        login = self._login
-        connection = TCPConnection(
-            location,
-            socket_keepalive=True,
-            socket_keepalive_options=KEEPALIVE,
-            connect_timeout=CONNECT_TIMEOUT,
-            stream_timeout=CONNECT_TIMEOUT,
-            username=login.user,
-            password=login.password,
-            db=login.db,
-            ssl_context=login.tls,
-        )
+    async def _made(self, location: TCPLocation) -> BaseConnection:
+        connection = _Connection(location, await _connect_tcp(location, self._login), self._login)
         attempt = _Attempt()
         self._home.start(self._run, connection, attempt)
         try:
@@ -243,7 +232,7 @@ class Link:
             raise
         return connection
 
-    async def _run(self, connection: TCPConnection, attempt: _Attempt) -> None:
+    async def _run(self, connection: BaseConnection, attempt: _Attempt) -> None:
         """Keep a connection until it is lost."""
         status = _Started(attempt)
         try:
@@ -262,12 +251,50 @@ class Link:
         return f"{self.name} cannot be reached: {cause}"
 
 
+class _Connection(BaseConnection):
+    """A connection of coredis over a stream that is there already.
+
+    It makes its buffers before it connects, and where it cannot, it leaves them open.
+    """
+
+    def __init__(self, location: TCPLocation, stream: ByteStream, login: Login) -> None:
+        super().__init__(
+            location,
+            stream_timeout=CONNECT_TIMEOUT,
+            username=login.user,
+            password=login.password,
+            db=login.db,
+        )
+        self._given = stream
+
+    async def _connect(self) -> ByteStream:
+        return self._given
+
+    def describe(self) -> str:
+        """Return its name in coredis's log."""
+        return f"<connection to {self.location}>"
+
+
+async def _connect_tcp(location: TCPLocation, login: Login) -> ByteStream:
+    if login.tls is None:
+        stream: ByteStream = await anyio.connect_tcp(location.host, location.port)
+    else:
+        stream = await anyio.connect_tcp(
+            location.host, location.port, ssl_context=login.tls, tls_standard_compatible=False
+        )
+    raw = stream.extra(SocketAttribute.raw_socket)
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in KEEPALIVE.items():
+        raw.setsockopt(socket.IPPROTO_TCP, option, value)
+    return stream
+
+
 @dataclass(eq=False, slots=True)
 class _Attempt:
     """What becomes of an attempt to connect."""
 
     over: anyio.Event = field(default_factory=anyio.Event)
-    connection: TCPConnection | None = None
+    connection: BaseConnection | None = None
     error: Exception | None = None
     failure: str = ""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from coredis.connection import TCPConnection, TCPLocation
+from coredis.connection import BaseConnection, TCPLocation
 
 from .errors import NotSent, unreadable
 from .home import Home
@@ -26,7 +26,7 @@ class Node:
         login: Login,
         name: str,
         locate: Callable[[], Awaitable[TCPLocation]],
-        check: Callable[[TCPConnection], Awaitable[None]] | None = None,
+        check: Callable[[BaseConnection], Awaitable[None]] | None = None,
     ) -> None:
         self.name = name
         self.reads = Link(home, login, name, locate, check)
@@ -150,7 +150,7 @@ class Sentinels:
         self._last = location
         return location
 
-    async def _require_primary(self, connection: TCPConnection) -> None:
+    async def _require_primary(self, connection: BaseConnection) -> None:
         role = await connection.create_request(b"ROLE")
         if not isinstance(role, list) or role[:1] != [b"master"]:
             raise NotSent(f"{self.node.name} is a replica still; the failover is not over")
