@@ -69,7 +69,7 @@ class Server:
         if self.program != "redis-sentinel":
             config.touch()
             ports += ["--save", "", "--bind", "127.0.0.1", "--dir", str(self.folder)]
-            ports += ["--enable-debug-command", "yes"]
+            ports += ["--repl-diskless-sync-delay", "0"]
         # The kernel kills it when the thread that started it ends, however that ends.
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(

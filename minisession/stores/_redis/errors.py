@@ -39,8 +39,8 @@ EXPLANATIONS = {
     "ASK": "sends us to another server again and again. Wait until its slots have settled",
     "NOAUTH": "wants a password. Name it: redis://user:password@host:6379/0",
     "NOPERM": "does not allow its user what the store needs. For the user `app` and the usual"
-    " prefix: ACL SETUSER app ~minisession:* +@read +@write +@scripting +@connection +@keyspace"
-    " +cluster|slots +role +wait +waitaof",
+    " prefix: ACL SETUSER app ~minisession:* +@read +@write +@scripting +@connection"
+    " +cluster|slots +role",
     "NOREPLICAS": "has fewer replicas in reach than its `min-replicas-to-write` asks for. Bring"
     " them back",
     "NOSCRIPT": "forgets scripts as soon as they are loaded. Who calls SCRIPT FLUSH so often?",
