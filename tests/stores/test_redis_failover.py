@@ -115,6 +115,7 @@ async def _fails_over(
     async with crowd.at_work():
         await until(lambda: len(crowd.ended) > 10)
         await anyio.to_thread.run_sync(end)
+        crowd.refused = crowd.unconfirmed = 0  # a replica does not confirm from its first moment
         await until(lambda: crowd.refused > 0)
         if confirmed:
             await until(lambda: crowd.unconfirmed > 10)

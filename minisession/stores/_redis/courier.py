@@ -134,10 +134,10 @@ class Courier:
         replies = await link.ask(pipeline)
         for errand, place in zip(errands, places, strict=True):
             errand.reply = replies[place]
-        if way == "commits":
-            self._confirm(errands, replies[len(pipeline) - len(self._confirmation) :])
         if any(_is_elsewhere(errand.reply) for errand in errands):
             self._nodes.suspect(node)
+        if way == "commits":
+            self._confirm(errands, replies[len(pipeline) - len(self._confirmation) :])
 
     def _confirm(self, errands: list[_Errand], confirmations: list[Reply]) -> None:
         """Doubt what fewer servers than asked have confirmed."""
