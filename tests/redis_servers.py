@@ -11,6 +11,7 @@ import atexit
 import functools
 import itertools
 import os
+import re
 import shutil
 import signal
 import socket
@@ -104,9 +105,11 @@ class Server:
         """Whether an answer contains something."""
         return what in self.cli(*words)
 
-    def wait_for_sync(self) -> None:
-        """Wait until this replica has what its primary has."""
+    def wait_for_sync(self, primary: Server) -> None:
+        """Wait until this replica has what its primary has, and is sent what comes."""
         until(partial(self.says, "master_link_status:up", "INFO", "replication"), "in sync")
+        online = re.compile(rf"port={self.port},state=online,\S*lag=[01]")
+        until(lambda: online.search(primary.cli("INFO", "replication")), "online")
 
     def kill(self) -> None:
         """End it without a warning."""
@@ -153,7 +156,7 @@ class Sentinels:
         follow = ("--replicaof", f"127.0.0.1 {self.primary.port}")
         self.replicas = [Server("redis-server", *follow, *options) for _ in range(replicas)]
         for replica in self.replicas:
-            replica.wait_for_sync()
+            replica.wait_for_sync(self.primary)
         self.sentinel = self._watch()
 
     def _watch(self) -> Server:
@@ -206,8 +209,8 @@ class Cluster:
         for number, replica in enumerate(self.replicas):
             primary = self.primaries[number % 3].cli("CLUSTER", "MYID")
             until(partial(replica.says, "OK", "CLUSTER", "REPLICATE", primary), "replicates")
-        for replica in self.replicas:
-            replica.wait_for_sync()
+        for number, replica in enumerate(self.replicas):
+            replica.wait_for_sync(self.primaries[number % 3])
 
     @property
     def servers(self) -> list[ClusterServer]:

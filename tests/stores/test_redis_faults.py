@@ -453,7 +453,7 @@ async def test_what_too_few_replicas_confirm_is_in_doubt(
 
 async def test_what_a_replica_confirms_is_committed(server: Server) -> None:
     with serving("--replicaof", f"127.0.0.1 {server.port}") as replica:
-        replica.wait_for_sync()
+        replica.wait_for_sync(server)
         async with RedisStore(server.url(wait=1)) as store:
             assert await commit(store, birth(k=b"v")) == Committed(0)
             assert replica.cli("EXISTS", "minisession:{h}") == "1"
