@@ -131,7 +131,7 @@ class RedisStore:
         """Return living sessions with handles greater than `after`, ordered by handle.
 
         A server has no order of keys: each call looks at all keys of all servers, also those of
-        others, in small steps, some 1 s for each million.
+        others, in steps of a thousand: some seconds for a million.
         """
         return await self._open.reader.scan(now, after, limit)
 

@@ -24,6 +24,9 @@ def test_a_store_is_itself() -> None:
         ("memory://", "<MemoryStore sessions=0>"),
         ("sqlite:///sessions.db", f"<SQLiteStore {os.getcwd()}/sessions.db>"),
         ("sqlite:////var/lib/app/s.db", "<SQLiteStore /var/lib/app/s.db>"),
+        ("redis://user:hush@host/1?prefix=shop:", "<RedisStore redis://host:6379/1>"),
+        ("rediss+sentinel://host/shop", "<RedisStore rediss+sentinel://host:26379/shop/0>"),
+        ("valkey+cluster://host", "<RedisStore redis+cluster://host:6379>"),
     ],
 )
 def test_a_url_names_a_store_and_nothing_is_opened(

@@ -113,7 +113,7 @@ async def _fails_over(
     """
     crowd = Crowd(store, [f"visitor {number}" for number in range(30)])
     async with crowd.at_work():
-        await until(lambda: len(crowd.ended) > 10)
+        await until(lambda: len(crowd.ended) > 10 and max(crowd.acknowledged.values()) > 100)
         await anyio.to_thread.run_sync(end)
         crowd.refused = crowd.unconfirmed = 0  # a replica does not confirm from its first moment
         await until(lambda: crowd.refused > 0)

@@ -65,10 +65,11 @@ class Reader:
     async def _first(self, after: str, limit: int) -> list[str]:
         """Return the first handles that are greater than `after`, in order."""
         first: set[str] = set()
+        beyond = "\U0010ffff"  # greater than every handle, until there are enough smaller ones
         async for handles in self._scanned():
-            first.update(handle for handle in handles if handle > after)
+            first.update(handle for handle in handles if after < handle < beyond)
             if len(first) > limit + AT_ONCE:
-                first = set(nsmallest(limit, first))
+                beyond = max(first := set(nsmallest(limit + 1, first)))
         return nsmallest(limit, first)
 
     async def _scanned(self) -> AsyncIterator[list[str]]:
