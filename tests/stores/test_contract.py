@@ -55,8 +55,8 @@ STORES: dict[Maker, list[Clause]] = {
 NEEDS: dict[Maker, list[pytest.MarkDecorator]] = {
     redis: [redis_servers.NEEDS_REDIS],
     valkey: [redis_servers.NEEDS_VALKEY],
-    sentinel: [redis_servers.NEEDS_REDIS],
-    cluster: [redis_servers.NEEDS_REDIS],
+    sentinel: [redis_servers.NEEDS_REDIS, pytest.mark.slow],
+    cluster: [redis_servers.NEEDS_REDIS, pytest.mark.slow],
 }
 MAKERS = [pytest.param(maker, id=maker.__name__, marks=NEEDS.get(maker, [])) for maker in STORES]
 CASES = [

@@ -247,10 +247,10 @@ class ClusterLockstep(RedisLockstep):
     [
         pytest.param(SQLiteLockstep, effort(80, soak=800), id="sqlite"),
         pytest.param(
-            SingleLockstep, effort(20, soak=800), id="redis", marks=redis_servers.NEEDS_REDIS
+            SingleLockstep, effort(10, soak=800), id="redis", marks=redis_servers.NEEDS_REDIS
         ),
         pytest.param(
-            ClusterLockstep, effort(5, soak=200), id="cluster", marks=redis_servers.NEEDS_REDIS
+            ClusterLockstep, effort(3, soak=200), id="cluster", marks=redis_servers.NEEDS_REDIS
         ),
     ],
 )

@@ -15,7 +15,7 @@ import pytest
 from minisession import SessionManager
 from minisession.abc import Change, Committed, Destroy, Outcome, Rotation, Touch, Write
 from minisession.errors import ConfigError, StoreCorrupt, StoreUnavailable
-from minisession.stores._redis import lanes, wire
+from minisession.stores._redis import lanes, listing, wire
 from minisession.stores._redis.keys import Keys, slot
 from minisession.stores.redis import RedisStore
 from tests import redis_servers
@@ -245,6 +245,17 @@ async def test_a_scan_goes_on_where_much_has_expired(store: RedisStore) -> None:
     listed = await store.scan(NOW + 2000, limit=3)
 
     assert [summary.handle for summary in listed] == ["008", "017", "026"]
+
+
+async def test_a_scan_of_much_more_than_it_returns_is_right(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "AT_ONCE", 100)
+    await store.commit([birth(f"{number:03}") for number in range(700)], NOW)
+
+    listed = await store.scan(NOW, after="004", limit=2)
+
+    assert [summary.handle for summary in listed] == ["005", "006"]
 
 
 def test_the_slot_of_a_key_is_that_of_the_part_in_braces() -> None:

@@ -16,7 +16,7 @@ from minisession.stores._redis import courier, link
 from minisession.stores._redis.keys import Keys, slot
 from minisession.stores.redis import RedisStore
 from tests import redis_servers
-from tests.effort import Tally, effort
+from tests.effort import SOAK, Tally, effort
 from tests.redis_servers import Cluster, Sentinels
 
 from .kit import NOW, birth, until, write
@@ -60,10 +60,11 @@ class Crowd:
                 return
             if outcome == Committed(0):
                 self.acknowledged[name] = number
+                await anyio.sleep(0.003)
             elif isinstance(outcome, StoreError):
                 self.refused += 1
                 self.unconfirmed += "got 0" in str(outcome)
-                await anyio.sleep(0.02)
+                await anyio.sleep(0.05)
             elif number > 1:
                 assert isinstance(outcome, Gone)
                 self.gone.add(name)  # its creation was lost, or its end came without an answer
@@ -113,7 +114,7 @@ async def _fails_over(
     """
     crowd = Crowd(store, [f"visitor {number}" for number in range(30)])
     async with crowd.at_work():
-        await until(lambda: len(crowd.ended) > 10 and max(crowd.acknowledged.values()) > 100)
+        await until(lambda: len(crowd.ended) > 10 and max(crowd.acknowledged.values()) > 50)
         await anyio.to_thread.run_sync(end)
         crowd.refused = crowd.unconfirmed = 0  # a replica does not confirm from its first moment
         await until(lambda: crowd.refused > 0)
@@ -132,7 +133,7 @@ async def _fails_over(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("replicas", [0, 1])
+@pytest.mark.parametrize("replicas", [0, 1] if SOAK else [1])
 async def test_when_sentinel_replaces_a_dead_primary_what_was_confirmed_is_kept(
     replicas: int, tally: Tally
 ) -> None:
@@ -146,7 +147,7 @@ async def test_when_sentinel_replaces_a_dead_primary_what_was_confirmed_is_kept(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("replicas", [0, 1])
+@pytest.mark.parametrize("replicas", [0, 1] if SOAK else [1])
 async def test_when_a_cluster_replaces_a_dead_primary_what_was_confirmed_is_kept(
     replicas: int, tally: Tally
 ) -> None:

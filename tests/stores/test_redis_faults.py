@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 from anyio.abc import SocketAttribute, SocketStream
+from coredis.connection import BaseConnection
 
 from minisession.abc import Committed, Create, Destroy, Gone, Outcome, Touch, Write
 from minisession.errors import (
@@ -18,13 +21,13 @@ from minisession.errors import (
     StoreUnavailable,
 )
 from minisession.stores._redis import courier, link, opened
+from minisession.stores._redis.cluster import Cluster
 from minisession.stores._redis.errors import EXPLANATIONS
 from minisession.stores.redis import RedisStore
-from minisession.testing import check_store
 from tests import redis_servers
 from tests.certificates import Certificate
 from tests.effort import Tally, effort
-from tests.redis_servers import Server
+from tests.redis_servers import Sentinels, Server
 
 from .kit import END, NOW, birth, until, write
 
@@ -348,11 +351,12 @@ RIGHTS = EXPLANATIONS["NOPERM"].partition("SETUSER app ")[2].split()
 async def test_the_rights_that_the_error_names_are_enough(server: Server) -> None:
     server.cli("ACL", "SETUSER", "app", "on", ">p@ss", *RIGHTS)
 
-    await check_store(
-        lambda: RedisStore(f"redis://app:p%40ss@127.0.0.1:{server.port}/0"),
-        persistent=True,
-        purges=False,
-    )
+    async with RedisStore(f"redis://app:p%40ss@127.0.0.1:{server.port}/0") as store:
+        assert await commit(store, replace(birth(k=b"v"), principal="ada")) == Committed(0)
+        assert await commit(store, replace(write(), clear=True, expires=END + 9e4)) == Committed(0)
+        assert await items(store) == {"k": b"v"}
+        assert len(await store.of_principal("ada", NOW)) == len(await store.scan(NOW)) == 1
+        assert await commit(store, Destroy("h", 0)) == Committed(0)
 
 
 @pytest.mark.parametrize(
@@ -381,6 +385,73 @@ async def test_a_database_that_does_not_exist_fails_the_opening(server: Server) 
     with pytest.raises(StoreUnavailable, match="out of range"):
         async with RedisStore(f"redis://127.0.0.1:{server.port}/99"):
             pass
+
+
+async def test_a_service_that_sentinel_does_not_know_fails_the_opening() -> None:
+    url = f"redis+sentinel://127.0.0.1:{redis_servers.sentinels().sentinel.port}/nobody"
+
+    with pytest.raises(StoreUnavailable, match=r"'nobody': Sentinel at .* knows no such service"):
+        async with RedisStore(url):
+            pass
+
+
+async def test_a_primary_that_is_a_replica_by_now_is_not_used() -> None:
+    place = await anyio.to_thread.run_sync(Sentinels)
+    try:
+        place.primary.cli("REPLICAOF", "127.0.0.1", "1")
+        with pytest.raises(StoreUnavailable, match="is a replica still"):
+            async with RedisStore(place.url()):
+                pass
+    finally:
+        place.end()
+
+
+async def test_a_slot_that_nobody_holds_refuses_and_is_asked_for_again() -> None:
+    url = redis_servers.cluster().url(prefix=redis_servers.fresh_prefix())
+    async with RedisStore(url) as store:
+        nodes = store._open._nodes
+        assert isinstance(nodes, Cluster)
+        nodes._owners.clear()
+
+        outcome = await commit(store, birth())
+
+        assert isinstance(outcome, StoreUnavailable)
+        assert "no server of the cluster holds slot" in str(outcome)
+        with pytest.raises(StoreUnavailable, match="no server of the cluster holds slot"):
+            await store.load("h", NOW)
+
+
+async def test_a_connection_lost_before_anything_was_sent_stored_nothing(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with RedisStore(server.url()) as store:
+        commits = store._open.courier._nodes.all()[0].commits
+        connection = await commits._connected()
+        connection.invalidate()
+        assert "127.0.0.1" in repr(connection)
+
+        async def still() -> BaseConnection:
+            return connection
+
+        monkeypatch.setattr(commits, "_connected", still)
+        outcome = await commit(store, birth())
+
+    assert isinstance(outcome, StoreUnavailable)
+    assert "nothing was stored" in str(outcome)
+
+
+async def test_a_bug_in_connecting_is_a_refusal_and_in_the_log(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(link, "_connect_tcp", broken)
+
+    with pytest.raises(StoreUnavailable, match=r"cannot be reached \(ZeroDivisionError\)"):
+        async with RedisStore(server.url()):
+            pass
+    assert "nobody thought of" in caplog.text
 
 
 async def test_a_cluster_that_is_named_as_one_server_says_how_to_name_it() -> None:

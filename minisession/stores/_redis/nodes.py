@@ -29,7 +29,7 @@ class Node:
         check: Callable[[BaseConnection], Awaitable[None]] | None = None,
     ) -> None:
         self.name = name
-        self.reads = Link(home, login, name, locate, check)
+        self.reads = Link(home, login, name, locate, check, scripts=False)
         self.commits = Link(home, login, name, locate, check)
 
     def drop(self) -> None:
@@ -89,10 +89,11 @@ class OneNode:
         return self._node
 
     async def open(self) -> None:
-        """Connect to it."""
-        (reply,) = await self._node.reads.ask([Command(b"", (b"PING",))])
-        if isinstance(reply, Exception):
-            raise unreadable(reply, self._node.name)
+        """Connect to it, in both ways."""
+        for link in (self._node.reads, self._node.commits):
+            (reply,) = await link.ask([Command(b"", (b"PING",))])
+            if isinstance(reply, Exception):
+                raise unreadable(reply, self._node.name)
 
     def suspect(self, node: Node) -> None:
         """Look for it anew with the next command."""

@@ -121,17 +121,15 @@ def outcome_of(change: Change, reply: object) -> tuple[Outcome, bytes | None]:
             return SaveOutcomeUnknown(message), None
 
 
-def record_of(handle: str, fields: object, now: float) -> Record | None:
+def record_of(handle: str, fields: Mapping[bytes, bytes], now: float) -> Record | None:
     """Return the living session that a hash holds, None if it is empty or has expired.
 
     Raises:
         StoreCorrupt: it holds what it cannot hold.
     """
-    if not isinstance(fields, Mapping):
-        raise damaged(handle, "what is stored is no hash")
     if not fields:
         return None
-    if fields.get(b"v", VERSION) != VERSION:
+    if fields.get(b"v") != VERSION:
         what = "it was stored by a newer version of minisession, or it is damaged"
         raise damaged(handle, what)
     try:
@@ -142,8 +140,6 @@ def record_of(handle: str, fields: object, now: float) -> Record | None:
 
 
 def _record(handle: str, fields: Mapping[bytes, bytes]) -> Record:
-    if fields[b"v"] != VERSION:
-        raise ValueError
     previous = fields.get(b"p")
     principal = fields.get(b"u")
     return Record(
