@@ -69,7 +69,8 @@ class Store(Protocol):
     """A place that keeps sessions. `now` is always in seconds since the epoch.
 
     Constructing a store does no I/O. It opens what it needs at its first use, or in
-    `async with store:`, which also closes it.
+    `async with store:`, which also closes it. One that needs a task of its own works only there,
+    and raises `StoreUnavailable` elsewhere.
     """
 
     async def __aenter__(self) -> Self:
@@ -117,7 +118,10 @@ class Store(Protocol):
         ...
 
     async def purge(self, now: float, limit: int) -> int:
-        """Remove at most `limit` expired sessions; return how many were removed."""
+        """Remove at most `limit` expired sessions; return how many were removed.
+
+        A store from which they go by themselves returns 0.
+        """
         ...
 
 

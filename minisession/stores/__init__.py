@@ -4,6 +4,9 @@
     sqlite:///sessions.db      SQLiteStore   a file on this machine, any number of processes
     sqlite:////var/lib/s.db                  (four slashes: an absolute path)
     file:///var/lib/sessions   FilesStore    a folder on this machine, any number of processes
+    redis://host:6379/0       RedisStore     a Redis or Valkey server, any number of machines
+    redis+sentinel://host/service/0          (rediss: TLS; valkey means the same as redis)
+    redis+cluster://host
 
 `open_store` turns a URL into a store without any I/O; the modules are imported when named.
 """
@@ -12,6 +15,8 @@ from __future__ import annotations
 
 from minisession.abc import Store
 from minisession.errors import ConfigError
+
+from ._redis.url import is_redis
 
 __all__ = ["open_store"]
 
@@ -38,10 +43,15 @@ def open_store(store: Store | str) -> Store:
         from .files import FilesStore  # noqa: PLC0415
 
         return FilesStore(rest)
+    if separator and is_redis(scheme):
+        from .redis import RedisStore  # noqa: PLC0415
+
+        return RedisStore(store)
     shown = f"{scheme}://..." if separator else repr(store)
     raise ConfigError(
         f"store={shown}: no such store; allowed are 'memory://', 'sqlite:///sessions.db'"
         " (a path from here), 'sqlite:////var/lib/app/sessions.db' (an absolute path),"
         " 'file:///var/lib/app/sessions' (always an absolute path; for another one pass"
-        " FilesStore('sessions')), or an object that implements minisession.abc.Store"
+        " FilesStore('sessions')), 'redis://host:6379/0', 'redis+sentinel://host/service/0',"
+        " 'redis+cluster://host', or an object that implements minisession.abc.Store"
     )

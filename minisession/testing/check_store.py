@@ -23,17 +23,20 @@ from ._clauses.trial import Clause, ContractBroken, Trial
 __all__ = ["Clause", "ContractBroken", "check_clause", "check_store", "clauses"]
 
 
-def clauses(*, persistent: bool = False) -> list[Clause]:
+def clauses(*, persistent: bool = False, purges: bool = True) -> list[Clause]:
     """Return the clauses of the contract; `__name__` says what each demands.
 
     Args:
         persistent: whether what was committed outlives the store object. Then two calls of
             `make_store` must name the same place.
+        purges: whether expired sessions stay until `purge` removes them. False for a store from
+            which they go by themselves; its `purge` has nothing to do.
     """
     parts = [life, items, rotation, limits, batches, listing]
     if persistent:
         parts.append(lasting)
-    return [clause for part in parts for clause in part.CLAUSES]
+    room = listing.PURGES if purges else listing.EXPIRES_BY_ITSELF
+    return [*(clause for part in parts for clause in part.CLAUSES), *room]
 
 
 async def check_clause(clause: Clause, make_store: Callable[[], Store]) -> None:
@@ -46,7 +49,9 @@ async def check_clause(clause: Clause, make_store: Callable[[], Store]) -> None:
         await clause(Trial(clause.__name__, store, make_store, time.time()))
 
 
-async def check_store(make_store: Callable[[], Store], *, persistent: bool = False) -> None:
+async def check_store(
+    make_store: Callable[[], Store], *, persistent: bool = False, purges: bool = True
+) -> None:
     """Check every clause; the place may hold sessions of others, which are left alone.
 
     Only what has expired or will within two hours may be removed, by the clauses about `purge`.
@@ -54,5 +59,5 @@ async def check_store(make_store: Callable[[], Store], *, persistent: bool = Fal
     Raises:
         ContractBroken: at the first clause that the store does not keep.
     """
-    for clause in clauses(persistent=persistent):
+    for clause in clauses(persistent=persistent, purges=purges):
         await check_clause(clause, make_store)

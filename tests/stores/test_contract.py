@@ -11,8 +11,10 @@ import pytest
 from minisession.abc import LoadsNowait, Store, Withdraws
 from minisession.stores.files import FilesStore
 from minisession.stores.memory import MemoryStore
+from minisession.stores.redis import RedisStore
 from minisession.stores.sqlite import SQLiteStore
 from minisession.testing import Clause, check_clause, check_store, clauses
+from tests import redis_servers
 
 from .kit import NOW, birth
 
@@ -31,11 +33,43 @@ def files(folder: Path) -> Callable[[], Store]:
     return partial(FilesStore, folder / "sessions")
 
 
-STORES: dict[Maker, bool] = {memory: False, sqlite: True, files: True}
+def redis(_: Path) -> Callable[[], Store]:
+    return partial(RedisStore, redis_servers.redis().url(prefix=redis_servers.fresh_prefix()))
+
+
+def valkey(_: Path) -> Callable[[], Store]:
+    return partial(RedisStore, redis_servers.valkey().url(prefix=redis_servers.fresh_prefix()))
+
+
+def sentinel(_: Path) -> Callable[[], Store]:
+    return partial(RedisStore, redis_servers.sentinels().url(prefix=redis_servers.fresh_prefix()))
+
+
+def cluster(_: Path) -> Callable[[], Store]:
+    return partial(RedisStore, redis_servers.cluster().url(prefix=redis_servers.fresh_prefix()))
+
+
+IN_REDIS = clauses(persistent=True, purges=False)
+STORES: dict[Maker, list[Clause]] = {
+    memory: clauses(),
+    sqlite: clauses(persistent=True),
+    files: clauses(persistent=True),
+    redis: IN_REDIS,
+    sentinel: IN_REDIS,
+    cluster: IN_REDIS,
+}
+NEEDS: dict[Maker, list[pytest.MarkDecorator]] = {
+    redis: [redis_servers.NEEDS_REDIS],
+    valkey: [redis_servers.NEEDS_VALKEY],
+    sentinel: [redis_servers.NEEDS_REDIS, pytest.mark.slow],
+    cluster: [redis_servers.NEEDS_REDIS, pytest.mark.slow],
+}
+MAKERS = [pytest.param(maker, id=maker.__name__, marks=NEEDS.get(maker, [])) for maker in STORES]
 CASES = [
-    pytest.param(clause, maker, id=f"{clause.__name__}-{maker.__name__}")
-    for maker, persistent in STORES.items()
-    for clause in clauses(persistent=persistent)
+    pytest.param(clause, maker, id=f"{clause.__name__}-{maker.__name__}", marks=marks)
+    for maker, kept in STORES.items()
+    for marks in [NEEDS.get(maker, [])]
+    for clause in kept
 ]
 
 
@@ -46,20 +80,27 @@ async def test_the_store_keeps(clause: Clause, maker: Maker, tmp_path: Path) -> 
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("maker", "persistent"), STORES.items())
+@pytest.mark.parametrize(
+    ("maker", "persistent", "purges"),
+    [
+        pytest.param(memory, False, True, id="memory"),
+        pytest.param(sqlite, True, True, id="sqlite"),
+        pytest.param(valkey, True, False, id="valkey", marks=NEEDS[valkey]),
+    ],
+)
 async def test_all_clauses_can_be_kept_in_one_place(
-    maker: Maker, persistent: bool, tmp_path: Path
+    maker: Maker, persistent: bool, purges: bool, tmp_path: Path
 ) -> None:
-    await check_store(maker(tmp_path), persistent=persistent)
+    await check_store(maker(tmp_path), persistent=persistent, purges=purges)
 
 
-@pytest.mark.parametrize("maker", STORES)
+@pytest.mark.parametrize("maker", [memory, sqlite])
 def test_stores_in_this_process_load_at_once(maker: Maker, tmp_path: Path) -> None:
     assert isinstance(maker(tmp_path)(), LoadsNowait)
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("maker", STORES)
+@pytest.mark.parametrize("maker", MAKERS)
 async def test_a_scan_gives_a_thousand_from_the_first_unless_told_otherwise(
     maker: Maker, tmp_path: Path
 ) -> None:
@@ -72,6 +113,6 @@ async def test_a_scan_gives_a_thousand_from_the_first_unless_told_otherwise(
     assert [summary.handle for summary in found] == handles[:1000]
 
 
-@pytest.mark.parametrize("maker", [sqlite, files])
+@pytest.mark.parametrize("maker", [sqlite, files, pytest.param(redis, marks=NEEDS[redis])])
 def test_a_store_with_a_queue_takes_changes_back(maker: Maker, tmp_path: Path) -> None:
     assert isinstance(maker(tmp_path)(), Withdraws)

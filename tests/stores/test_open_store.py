@@ -26,6 +26,9 @@ def test_a_store_is_itself() -> None:
         ("sqlite:////var/lib/app/s.db", "<SQLiteStore /var/lib/app/s.db>"),
         ("file:///var/lib/app/sessions", "<FilesStore /var/lib/app/sessions>"),
         ("file:///var/lib/app/sessions/", "<FilesStore /var/lib/app/sessions>"),
+        ("redis://user:hush@host/1?prefix=shop:", "<RedisStore redis://host:6379/1>"),
+        ("rediss+sentinel://host/shop", "<RedisStore rediss+sentinel://host:26379/shop/0>"),
+        ("valkey+cluster://host", "<RedisStore redis+cluster://host:6379>"),
     ],
 )
 def test_a_url_names_a_store_and_nothing_is_opened(

@@ -26,6 +26,7 @@ from minisession.errors import StoreUnavailable
 from minisession.stores.memory import MemoryStore
 from minisession.stores.sqlite import SQLiteStore
 from minisession.testing import ContractBroken, check_clause, check_store, clauses
+from minisession.testing._clauses import listing
 
 pytestmark = pytest.mark.anyio
 
@@ -274,6 +275,15 @@ async def test_the_whole_suite_finds_it_too(store: type[MemoryStore]) -> None:
         await check_store(store)
 
 
+async def test_what_a_purge_has_to_remove_does_not_go_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listing, "PATIENCE", 0.3)
+
+    with pytest.raises(ContractBroken, match=r"^what_has_expired_goes_by_itself: "):
+        await check_store(MemoryStore, purges=False)
+
+
 async def test_a_store_that_forgets_is_not_persistent() -> None:
     with pytest.raises(ContractBroken, match=r"^what_was_committed_is_there_when"):
         await check_store(MemoryStore, persistent=True)
@@ -293,6 +303,7 @@ async def test_a_place_that_others_use_too_can_be_checked(tmp_path: Path) -> Non
 
 def test_the_clauses_of_persistence_are_asked_for() -> None:
     assert len(clauses(persistent=True)) > len(clauses())
+    assert len(clauses(purges=False)) == len(clauses())
     assert len({clause.__name__ for clause in clauses(persistent=True)}) == len(
         clauses(persistent=True)
     )

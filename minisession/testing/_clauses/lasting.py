@@ -37,16 +37,16 @@ async def a_second_store_in_the_same_place_sees_it_at_once(trial: Trial) -> None
             trial.expect("what the other loads", record and record.items, {"n": b"%d" % number})
 
 
-async def a_store_can_be_used_again_after_it_was_closed(trial: Trial) -> None:
+async def a_store_can_be_opened_again_after_it_was_closed(trial: Trial) -> None:
     handle = await trial.born({"k": b"v"})
-
     await trial.store.__aexit__(None, None, None)
 
-    trial.expect("the items", await trial.items(handle), {"k": b"v"})
+    async with trial.store:
+        trial.expect("the items", await trial.items(handle), {"k": b"v"})
 
 
 CLAUSES: tuple[Clause, ...] = (
     what_was_committed_is_there_when_the_store_is_opened_again,
     a_second_store_in_the_same_place_sees_it_at_once,
-    a_store_can_be_used_again_after_it_was_closed,
+    a_store_can_be_opened_again_after_it_was_closed,
 )

@@ -1,0 +1,207 @@
+"""Changes, records and outcomes as the server keeps and sends them: `change.lua` from our side.
+
+It owns the order of the script's arguments and the layout of the hash. It decides nothing: what a
+change does is said in the script.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from minisession.abc import Change, Committed, Create, Gone, Outcome, Record, Summary, Touch, Write
+from minisession.errors import SaveOutcomeUnknown, StoreCorrupt
+from minisession.stores._row import conflict, too_large
+
+VERSION = b"1"
+HASH_LENGTH = 32  # bytes of a SHA-256
+SUMMARY = (b"x", b"b", b"u")
+"""The fields that `summary_of` needs."""
+
+_INDEX_LIVES = 3
+"""An index outlives what is left of a session's life by so much. It is written anew when less than
+one and a half are left, so a session that is used is certain to stay in it."""
+
+
+def damaged(handle: str, what: str) -> StoreCorrupt:
+    """Return the error that says which session cannot be read, and how to end it."""
+    return StoreCorrupt(
+        f"session {handle}: {what}; it was left as it is."
+        " To be rid of it: await manager.revoke(handle)"
+    )
+
+
+def index_until(expires: float, now: float) -> float:
+    """Return until when the index of its principal is to list a session."""
+    return now + _INDEX_LIVES * max(0.0, expires - now)
+
+
+def arguments(change: Change, now: float) -> list[bytes]:
+    """Return what the script is told of a change."""
+    match change:
+        case Create():
+            return _arguments_of_create(change, now)
+        case Write():
+            return _arguments_of_write(change, now)
+        case Touch():
+            return [b"T", _time(now), b"%d" % change.epoch, _time(change.expires)]
+        case _:
+            epoch = b"" if change.epoch is None else b"%d" % change.epoch
+            return [b"D", _time(now), epoch]
+
+
+def mark(principal: bytes, until: float, now: float) -> list[bytes]:
+    """Return what the script is told when the index of this principal was written anew."""
+    return [b"I", _time(now), b"", _time(until), principal]
+
+
+def _arguments_of_create(change: Create, now: float) -> list[bytes]:
+    return [
+        *(b"C", _time(now), b"0", _time(change.expires), b"%d" % change.max_size),
+        *(change.secret, _time(change.created), b"", b"", b"", b"", b""),
+        *(_time(change.cookie_until), *_principal(change.principal or None, change.expires, now)),
+        *_items(change.items),
+    ]
+
+
+def _arguments_of_write(change: Write, now: float) -> list[bytes]:
+    rotation, expect = change.rotation, change.expect
+    rotates = [b"", b"", b""]
+    if rotation is not None:
+        loads = b"1" if rotation.previous_loads else b"0"
+        rotates = [rotation.secret, _time(rotation.grace_until), loads]
+    expects = [b"", b"", b""]
+    if expect is not None:
+        expects = [b"0" if expect.value is None else b"1", expect.key.encode(), expect.value or b""]
+    return [
+        *(b"W", _time(now), b"%d" % change.epoch, _time(change.expires), b"%d" % change.max_size),
+        *(*rotates, b"1" if change.clear else b"0", *expects),
+        b"" if change.cookie_until is None else _time(change.cookie_until),
+        *_principal(change.principal, change.expires, now),
+        *_items(change.items),
+    ]
+
+
+def _principal(principal: str | None, expires: float, now: float) -> tuple[bytes, bytes]:
+    if principal is None:
+        return b"", b""
+    if not principal:
+        return b"-", b""
+    return b"+" + principal.encode(), _time(index_until(expires, now))
+
+
+def _items(items: Mapping[str, bytes | None]) -> list[bytes]:
+    told = []
+    for key, data in items.items():
+        told += [key.encode(), b"0" if data is None else b"1", data or b""]
+    return told
+
+
+def _time(seconds: float) -> bytes:
+    """Return a time so that it comes back as exactly the same number."""
+    return repr(float(seconds)).encode()
+
+
+def outcome_of(change: Change, reply: object) -> tuple[Outcome, bytes | None]:
+    """Return what a reply of the script means, and the principal whose index is due."""
+    match reply:
+        case [1, int(epoch), bytes() | None as due]:
+            return Committed(epoch), due
+        case [2, int(replaced)]:
+            return Gone(replaced=bool(replaced)), None
+        case [3, bytes() | None as current] if isinstance(change, Write):
+            return conflict(change, current), None
+        case [4, int(size)] if isinstance(change, Create | Write):
+            return too_large(change.handle, size, change.max_size), None
+        case [5, bytes(what)]:
+            return damaged(change.handle, what.decode()), None
+        case _:
+            message = f"session {change.handle}: the server gave an answer that nobody understands"
+            return SaveOutcomeUnknown(message), None
+
+
+def record_of(handle: str, fields: Mapping[bytes, bytes], now: float) -> Record | None:
+    """Return the living session that a hash holds, None if it is empty or has expired.
+
+    Raises:
+        StoreCorrupt: it holds what it cannot hold.
+    """
+    if not fields:
+        return None
+    if fields.get(b"v") != VERSION:
+        what = "it was stored by a newer version of minisession, or it is damaged"
+        raise damaged(handle, what)
+    try:
+        record = _record(handle, fields)
+    except (KeyError, ValueError, OverflowError):
+        raise damaged(handle, "the stored fields are damaged") from None
+    return record if record.expires > now else None
+
+
+def _record(handle: str, fields: Mapping[bytes, bytes]) -> Record:
+    previous = fields.get(b"p")
+    principal = fields.get(b"u")
+    return Record(
+        handle=handle,
+        secret=_hash(fields[b"s"]),
+        epoch=_whole(fields[b"e"]),
+        items=_live_items(fields),
+        created=_real(fields[b"b"]),
+        expires=_real(fields[b"x"]),
+        cookie_until=_real(fields[b"k"]),
+        previous=None if previous is None else _hash(previous),
+        previous_loads=fields.get(b"l") == b"1",
+        grace_until=_real(fields.get(b"g", b"0")),
+        principal=None if principal is None else principal.decode(),
+    )
+
+
+def _live_items(fields: Mapping[bytes, bytes]) -> dict[str, bytes]:
+    """Return the items in the order in which they came; a large hash has lost it."""
+    found = []
+    for field, value in fields.items():
+        if field.startswith(b"="):
+            stamp, live, data = value.partition(b":")
+            epoch, _, place = stamp.partition(b".")
+            _whole(epoch)
+            found.append((_whole(place), field[1:].decode(), data if live else None))
+    return {key: data for _, key, data in sorted(found, key=_by_place) if data is not None}
+
+
+def _by_place(item: tuple[int, Any, Any]) -> int:
+    return item[0]
+
+
+def _hash(digest: bytes) -> bytes:
+    if len(digest) != HASH_LENGTH:
+        raise ValueError
+    return digest
+
+
+def _whole(text: bytes) -> int:
+    if not text.isdigit():
+        raise ValueError
+    return int(text)
+
+
+def _real(text: bytes) -> float:
+    number = float(text)
+    if math.isnan(number):
+        raise ValueError
+    return number
+
+
+def summary_of(handle: str, fields: Sequence[Any], now: float) -> Summary | None:
+    """Return the summary that the fields `SUMMARY` make; None if it has ended or is damaged."""
+    expires, created, principal = fields
+    try:
+        summary = Summary(
+            handle,
+            _real(created),
+            _real(expires),
+            None if principal is None else principal.decode(),
+        )
+    except (TypeError, ValueError):
+        return None
+    return summary if summary.expires > now else None

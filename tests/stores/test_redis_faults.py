@@ -1,0 +1,546 @@
+"""What goes wrong with a server, tried with real ones: it hangs, restarts, forgets, refuses."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+from anyio.abc import SocketAttribute, SocketStream
+from coredis.connection import BaseConnection
+
+from minisession.abc import Committed, Create, Destroy, Gone, Outcome, Touch, Write
+from minisession.errors import (
+    ConfigError,
+    SaveOutcomeUnknown,
+    StoreError,
+    StoreUnavailable,
+)
+from minisession.stores._redis import courier, link, opened
+from minisession.stores._redis.cluster import Cluster
+from minisession.stores._redis.errors import EXPLANATIONS
+from minisession.stores.redis import RedisStore
+from tests import redis_servers
+from tests.certificates import Certificate
+from tests.effort import Tally, effort
+from tests.redis_servers import Sentinels, Server
+
+from .kit import END, NOW, birth, until, write
+
+pytestmark = [pytest.mark.anyio, redis_servers.NEEDS_REDIS]
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server of this test alone, which it may mistreat."""
+    server = Server()
+    try:
+        yield server
+    finally:
+        server.end()
+
+
+@pytest.fixture
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "ANSWER_TIMEOUT", 0.3)
+    monkeypatch.setattr(link, "CONNECT_TIMEOUT", 0.3)
+    monkeypatch.setattr(opened, "CLOSE_TIMEOUT", 0.5)
+
+
+@contextmanager
+def serving(*options: str, program: str = "redis-server", tls: bool = False) -> Iterator[Server]:
+    server = Server(program, *options, tls=tls)
+    try:
+        yield server
+    finally:
+        server.end()
+
+
+async def commit(store: RedisStore, *changes: Create | Write | Touch | Destroy) -> Outcome:
+    return (await store.commit(changes, NOW))[-1]
+
+
+async def items(store: RedisStore, handle: str = "h") -> object:
+    record = await store.load(handle, NOW)
+    return None if record is None else record.items
+
+
+# --- a server that hangs -------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("short_timeouts")
+async def test_a_frozen_server_leaves_outcomes_unknown_and_is_found_again(server: Server) -> None:
+    async with RedisStore(server.url()) as store:
+        await commit(store, birth())
+        server.freeze()
+
+        with anyio.fail_after(5):
+            assert isinstance(await commit(store, write()), SaveOutcomeUnknown)
+            with pytest.raises(StoreUnavailable, match=r"did not answer|could not be reached"):
+                await store.load("h", NOW)
+            assert isinstance(await commit(store, write()), StoreUnavailable), "nothing to ask"
+        server.thaw()
+
+        assert await commit(store, write(items={"k": b"after"})) == Committed(0)
+        assert await items(store) == {"k": b"after"}
+
+
+@pytest.mark.usefixtures("short_timeouts")
+async def test_one_that_hangs_does_not_hold_up_the_closing(server: Server) -> None:
+    outcomes: list[Outcome] = []
+
+    async def save(store: RedisStore, number: int) -> None:
+        with anyio.CancelScope(shield=True):
+            outcomes.append(await commit(store, write(items={"n": b"%d" % number})))
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks, RedisStore(server.url()) as store:
+            await commit(store, birth())
+            server.freeze()
+            for number in range(9):
+                tasks.start_soon(save, store, number)
+            await anyio.sleep(0.05)
+
+    # The first was on its way. The others may have been refused: nobody connects any more.
+    assert len(outcomes) == 9
+    assert {type(outcome) for outcome in outcomes} <= {SaveOutcomeUnknown, StoreUnavailable}
+    assert SaveOutcomeUnknown in map(type, outcomes)
+
+
+@pytest.mark.usefixtures("short_timeouts")
+async def test_what_is_on_its_way_when_the_store_closes_is_in_doubt(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opened, "CLOSE_TIMEOUT", 0.05)
+    outcomes: list[Outcome] = []
+
+    async def save(store: RedisStore) -> None:
+        outcomes.extend(await store.commit([write(), write()], NOW))
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks, RedisStore(server.url()) as store:
+            await commit(store, birth())
+            server.freeze()
+            tasks.start_soon(save, store)
+            await anyio.sleep(0.05)
+
+    assert [type(outcome) for outcome in outcomes] == [SaveOutcomeUnknown, StoreUnavailable]
+    assert "closed" in str(outcomes[1])
+
+
+@pytest.mark.usefixtures("short_timeouts")
+@pytest.mark.parametrize("kind", ["redis://{}", "redis+sentinel://{}/shop", "redis+cluster://{}"])
+async def test_who_accepts_and_never_answers_fails_the_opening(kind: str) -> None:
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+        port = listener.listeners[0].extra(SocketAttribute.local_port)
+
+        async def ignore(stream: SocketStream) -> None:
+            async with stream:
+                await anyio.sleep_forever()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listener.serve, ignore)
+            with (
+                anyio.fail_after(5),
+                pytest.raises(StoreUnavailable, match=f":{port}|shop"),
+            ):
+                async with RedisStore(kind.format(f"127.0.0.1:{port}")):
+                    pass
+            tasks.cancel_scope.cancel()
+
+
+# --- a server that goes away ---------------------------------------------------------------------
+
+
+async def test_a_killed_server_leaves_in_doubt_only_what_was_on_its_way(server: Server) -> None:
+    async with RedisStore(server.url()) as store, anyio.create_task_group() as tasks:
+        await commit(store, birth(), birth("other"))
+        outcomes: dict[str, list[Outcome]] = {}
+
+        async def save(name: str) -> None:
+            outcomes[name] = await store.commit([write(), write()], NOW)
+
+        server.freeze()
+        tasks.start_soon(save, "on its way")
+        await anyio.sleep(0.05)
+        server.kill()
+        await until(lambda: "on its way" in outcomes)
+        with pytest.raises(StoreUnavailable, match="cannot be reached"):
+            await store.load("h", NOW)
+
+        first, second = outcomes["on its way"]
+        assert isinstance(first, SaveOutcomeUnknown)
+        assert isinstance(second, StoreUnavailable), "it waited for the first, and was never sent"
+
+        server.start()
+        assert await items(store) is None, "it had no persistence"
+        assert await commit(store, write()) == Gone()
+        assert await commit(store, birth(k=b"new")) == Committed(0)
+
+
+async def test_a_load_whose_connection_is_lost_is_asked_again(server: Server) -> None:
+    async with RedisStore(server.url()) as store:
+        await commit(store, birth(k=b"v"))
+        loaded: list[object] = []
+
+        async def load() -> None:
+            loaded.append(await items(store))
+
+        async with anyio.create_task_group() as tasks:
+            server.cli("CLIENT", "PAUSE", "200", "ALL")
+            tasks.start_soon(load)
+            await anyio.sleep(0.05)
+            store._open.courier._nodes.all()[0].reads.drop()
+
+    assert loaded == [{"k": b"v"}]
+
+
+@pytest.mark.parametrize("options", [["--appendonly", "yes", "--appendfsync", "always"]])
+async def test_a_restart_under_load_loses_nothing_acknowledged(
+    options: list[str], tally: Tally
+) -> None:
+    kills = effort(1, soak=40)
+    with serving(*options) as server:
+        for _ in range(kills):
+            await _restart_under_load(server)
+    tally("kills", kills)
+
+
+async def _restart_under_load(server: Server) -> None:
+    """Write until the server is killed; everything acknowledged must be there afterwards."""
+    prefix = redis_servers.fresh_prefix()
+    acknowledged: dict[str, int] = {}
+    ended: set[str] = set()
+
+    async with RedisStore(server.url(prefix=prefix)) as store:
+
+        async def visitor(name: str) -> None:
+            assert await commit(store, birth(name, n=b"0")) == Committed(0)
+            number = 0
+            while True:
+                number += 1
+                outcome = await commit(store, write(name, {"n": b"%d" % number}))
+                if isinstance(outcome, StoreError):
+                    return
+                acknowledged[name] = number
+                if number == 20 and name.startswith("leaving"):
+                    if await commit(store, Destroy(name, None)) == Committed(0):
+                        ended.add(name)
+                    return
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(20):
+                tasks.start_soon(visitor, f"{'leaving' if number % 2 else 'staying'}{number}")
+            await until(lambda: len(ended) == 10 and min(acknowledged.values()) >= 20)
+            server.kill()
+        server.start()
+
+        for name, number in acknowledged.items():
+            record = await store.load(name, NOW)
+            if name in ended:
+                assert record is None, "a logout was undone"
+            else:
+                assert record is not None
+                assert int(record.items["n"]) in (number, number + 1)
+
+
+# --- a server that forgets -----------------------------------------------------------------------
+
+
+async def test_what_was_flushed_is_gone_and_nothing_comes_back(server: Server) -> None:
+    async with RedisStore(server.url()) as store:
+        await commit(store, birth(k=b"v"))
+
+        server.cli("FLUSHALL")
+
+        assert await items(store) is None
+        assert await commit(store, write()) == Gone()
+        assert await commit(store, Touch("h", 0, END + 1)) == Gone()
+        assert await commit(store, Destroy("h", None)) == Gone()
+        assert server.cli("DBSIZE") == "0"
+
+
+async def test_forgotten_scripts_are_loaded_again_and_nobody_notices(server: Server) -> None:
+    async with RedisStore(server.url()) as store:
+        await commit(store, birth())
+
+        async def forget() -> None:
+            for _ in range(20):
+                await anyio.to_thread.run_sync(server.cli, "SCRIPT", "FLUSH")
+
+        async def use(number: int) -> None:
+            name = f"{number}"
+            assert await commit(store, birth(name, n=b"0")) == Committed(0)
+            for n in range(1, 30):
+                assert await commit(store, write(name, {"n": b"%d" % n})) == Committed(0)
+            assert await items(store, name) == {"n": b"29"}
+            assert await commit(store, Destroy(name, 0)) == Committed(0)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(forget)
+            for number in range(8):
+                tasks.start_soon(use, number)
+
+
+# --- a server that refuses -----------------------------------------------------------------------
+
+
+async def test_without_memory_it_refuses_writes_loudly_and_logouts_work(server: Server) -> None:
+    async with RedisStore(server.url()) as store:
+        await commit(store, birth(k=b"v"), birth("leaving"))
+        server.cli("CONFIG", "SET", "maxmemory", "1")
+
+        for change in (birth("new"), write()):
+            outcome = await commit(store, change)
+            assert isinstance(outcome, StoreUnavailable)
+            assert "no memory left" in str(outcome)
+        assert await items(store) == {"k": b"v"}
+        assert await commit(store, Destroy("leaving", 0)) == Committed(0)
+        assert await items(store, "leaving") is None
+
+        server.cli("CONFIG", "SET", "maxmemory", "0")
+        assert await commit(store, write(items={"k": b"w"})) == Committed(0)
+
+
+async def test_a_replica_refuses_and_tells_nothing_old(server: Server) -> None:
+    async with RedisStore(server.url()) as store:
+        await commit(store, birth())
+        server.cli("REPLICAOF", "127.0.0.1", "1")
+
+        outcome = await commit(store, write("nobody"))
+
+        assert isinstance(outcome, StoreUnavailable)
+        assert "is a replica" in str(outcome), "not Gone: the primary may know of the session"
+        server.cli("REPLICAOF", "NO", "ONE")
+        assert await commit(store, write()) == Committed(0)
+
+
+async def test_too_few_replicas_refuse(server: Server) -> None:
+    async with RedisStore(server.url()) as store:
+        server.cli("CONFIG", "SET", "min-replicas-to-write", "1")
+
+        outcome = await commit(store, birth())
+
+    assert isinstance(outcome, StoreUnavailable)
+    assert "min-replicas-to-write" in str(outcome)
+
+
+async def test_an_error_that_nobody_foresaw_is_a_doubt_and_costs_nobody_else(
+    server: Server,
+) -> None:
+    server.cli("ACL", "SETUSER", "odd", "on", ">hush", "~*", "+@all", "-hset")
+    url = f"redis://odd:hush@127.0.0.1:{server.port}"
+    async with RedisStore(url) as store:
+        outcomes = await store.commit([birth(), write("nobody")], NOW)
+        server.cli("ACL", "SETUSER", "odd", "-hgetall")
+        with pytest.raises(StoreUnavailable, match="does not allow its user"):
+            await store.load("h", NOW)
+
+    assert isinstance(outcomes[0], SaveOutcomeUnknown)
+    assert "can't run this command" in str(outcomes[0])
+    assert outcomes[1] == Gone()
+
+
+RIGHTS = EXPLANATIONS["NOPERM"].partition("SETUSER app ")[2].split()
+
+
+async def test_the_rights_that_the_error_names_are_enough(server: Server) -> None:
+    server.cli("ACL", "SETUSER", "app", "on", ">p@ss", *RIGHTS)
+
+    async with RedisStore(f"redis://app:p%40ss@127.0.0.1:{server.port}/0") as store:
+        assert await commit(store, replace(birth(k=b"v"), principal="ada")) == Committed(0)
+        assert await commit(store, replace(write(), clear=True, expires=END + 9e4)) == Committed(0)
+        assert await items(store) == {"k": b"v"}
+        assert len(await store.of_principal("ada", NOW)) == len(await store.scan(NOW)) == 1
+        assert await commit(store, Destroy("h", 0)) == Committed(0)
+
+
+@pytest.mark.parametrize(
+    ("credentials", "words"),
+    [
+        ("app:hush@", "does not allow its user"),
+        ("app:wrong@", "does not accept this user and password"),
+        ("", "wants a password"),
+    ],
+)
+async def test_who_may_not_is_told_so_at_the_opening(
+    server: Server, credentials: str, words: str
+) -> None:
+    server.cli("ACL", "SETUSER", "app", "on", ">hush", "~*", "+@read", "+@connection")
+    server.cli("ACL", "SETUSER", "default", "off", "resetpass")
+
+    with pytest.raises(StoreUnavailable, match=words) as caught:
+        async with RedisStore(f"redis://{credentials}127.0.0.1:{server.port}"):
+            pass
+
+    assert "hush" not in str(caught.value)
+    assert "wrong@" not in str(caught.value)
+
+
+async def test_a_database_that_does_not_exist_fails_the_opening(server: Server) -> None:
+    with pytest.raises(StoreUnavailable, match="out of range"):
+        async with RedisStore(f"redis://127.0.0.1:{server.port}/99"):
+            pass
+
+
+async def test_a_service_that_sentinel_does_not_know_fails_the_opening() -> None:
+    url = f"redis+sentinel://127.0.0.1:{redis_servers.sentinels().sentinel.port}/nobody"
+
+    with pytest.raises(StoreUnavailable, match=r"'nobody': Sentinel at .* knows no such service"):
+        async with RedisStore(url):
+            pass
+
+
+async def test_a_primary_that_is_a_replica_by_now_is_not_used() -> None:
+    place = await anyio.to_thread.run_sync(Sentinels)
+    try:
+        place.primary.cli("REPLICAOF", "127.0.0.1", "1")
+        with pytest.raises(StoreUnavailable, match="is a replica still"):
+            async with RedisStore(place.url()):
+                pass
+    finally:
+        place.end()
+
+
+async def test_a_slot_that_nobody_holds_refuses_and_is_asked_for_again() -> None:
+    url = redis_servers.cluster().url(prefix=redis_servers.fresh_prefix())
+    async with RedisStore(url) as store:
+        nodes = store._open._nodes
+        assert isinstance(nodes, Cluster)
+        nodes._owners.clear()
+
+        outcome = await commit(store, birth())
+
+        assert isinstance(outcome, StoreUnavailable)
+        assert "no server of the cluster holds slot" in str(outcome)
+        with pytest.raises(StoreUnavailable, match="no server of the cluster holds slot"):
+            await store.load("h", NOW)
+
+
+async def test_a_connection_lost_before_anything_was_sent_stored_nothing(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with RedisStore(server.url()) as store:
+        commits = store._open.courier._nodes.all()[0].commits
+        connection = await commits._connected()
+        connection.invalidate()
+        assert "127.0.0.1" in repr(connection)
+
+        async def still() -> BaseConnection:
+            return connection
+
+        monkeypatch.setattr(commits, "_connected", still)
+        outcome = await commit(store, birth())
+
+    assert isinstance(outcome, StoreUnavailable)
+    assert "nothing was stored" in str(outcome)
+
+
+async def test_a_bug_in_connecting_is_a_refusal_and_in_the_log(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(link, "_connect_tcp", broken)
+
+    with pytest.raises(StoreUnavailable, match=r"cannot be reached \(ZeroDivisionError\)"):
+        async with RedisStore(server.url()):
+            pass
+    assert "nobody thought of" in caplog.text
+
+
+async def test_a_cluster_that_is_named_as_one_server_says_how_to_name_it() -> None:
+    url = f"redis://127.0.0.1:{redis_servers.cluster().primaries[0].port}"
+    async with RedisStore(url) as store:
+        outcomes = [await commit(store, birth(f"{number}")) for number in range(9)]
+
+    refused = [outcome for outcome in outcomes if isinstance(outcome, StoreUnavailable)]
+    assert refused
+    assert "redis+cluster://" in str(refused[0])
+
+
+async def test_a_single_server_that_is_named_as_a_cluster_says_so(server: Server) -> None:
+    with pytest.raises(StoreUnavailable, match="cluster support disabled"):
+        async with RedisStore(f"redis+cluster://127.0.0.1:{server.port}"):
+            pass
+
+
+# --- TLS -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def authority(certificate: Certificate, tmp_path: Path) -> Path:
+    path = tmp_path / "ca.pem"
+    certificate.authority.cert_pem.write_to_path(path)
+    return path
+
+
+@pytest.fixture
+async def secured(certificate: Certificate) -> AsyncIterator[Server]:
+    options = ("--tls-cert-file", certificate.certfile, "--tls-key-file", certificate.keyfile)
+    with serving(*options, "--tls-auth-clients", "no", tls=True) as server:
+        yield server
+
+
+async def test_it_speaks_tls(secured: Server, authority: Path) -> None:
+    async with RedisStore(f"rediss://127.0.0.1:{secured.port}?cafile={authority}") as store:
+        assert await commit(store, birth(k=b"v")) == Committed(0)
+        assert await items(store) == {"k": b"v"}
+
+
+@pytest.mark.parametrize("scheme", ["rediss", "redis"])
+async def test_who_is_not_trusted_and_who_speaks_no_tls_fail_the_opening(
+    secured: Server, scheme: str
+) -> None:
+    with pytest.raises(StoreUnavailable, match=f"Redis at 127.0.0.1:{secured.port}"):
+        async with RedisStore(f"{scheme}://127.0.0.1:{secured.port}"):
+            pass
+
+
+async def test_an_authority_that_cannot_be_read_is_an_error_of_the_url(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cafile=.*in PEM"):
+        async with RedisStore(f"rediss://127.0.0.1:1?cafile={tmp_path}/none.pem"):
+            pass
+
+
+# --- confirmations -------------------------------------------------------------------------------
+
+
+async def test_what_too_few_replicas_confirm_is_in_doubt(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier, "CONFIRM_TIMEOUT", 50)
+    async with RedisStore(server.url(wait=1)) as store:
+        outcomes = await store.commit([birth(), write("nobody")], NOW)
+
+    assert [type(outcome) for outcome in outcomes] == [SaveOutcomeUnknown] * 2
+    assert "WAIT asks for [1] and got 0 within 0.05 s" in str(outcomes[0])
+
+
+async def test_what_a_replica_confirms_is_committed(server: Server) -> None:
+    with serving("--replicaof", f"127.0.0.1 {server.port}") as replica:
+        replica.wait_for_sync(server)
+        async with RedisStore(server.url(wait=1)) as store:
+            assert await commit(store, birth(k=b"v")) == Committed(0)
+            assert replica.cli("EXISTS", "minisession:{h}") == "1"
+
+
+@redis_servers.NEEDS_VALKEY
+async def test_a_disk_confirms_where_there_is_an_append_only_file() -> None:
+    with serving("--appendonly", "yes", program="valkey-server") as server:
+        async with RedisStore(server.url(waitaof=1)) as store:
+            assert await commit(store, birth(k=b"v")) == Committed(0)
+
+
+@redis_servers.NEEDS_VALKEY
+@pytest.mark.parametrize("program", ["redis-server", "valkey-server"])
+async def test_a_confirmation_that_a_server_cannot_give_fails_the_opening(program: str) -> None:
+    refused = pytest.raises(StoreUnavailable, match="WAITAOF is refused: Redis at")
+    with serving(program=program) as server, refused:
+        async with RedisStore(server.url(waitaof=1)):
+            pass
