@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 from collections.abc import AsyncIterator, Awaitable
+from contextvars import ContextVar
 from dataclasses import replace
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
@@ -524,6 +528,30 @@ async def test_a_bug_in_the_store_leaves_nobody_waiting(
 
     assert "unforeseen way (ZeroDivisionError)" in str(outcome)
     assert "nobody thought of" in caplog.text
+
+
+async def test_a_connection_that_a_request_made_keeps_nothing_of_it(store: RedisStore) -> None:
+    class Request:
+        pass
+
+    current: ContextVar[Request] = ContextVar("current")
+    seen: list[weakref.ref[Request]] = []
+
+    async def handle() -> None:
+        request = Request()
+        current.set(request)
+        seen.append(weakref.ref(request))
+        for node in store._open.courier._nodes.all():
+            node.drop()
+        await commit(store, birth())
+        assert await store.load("h", NOW)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(handle)
+    await anyio.lowlevel.checkpoint()
+    gc.collect()
+
+    assert seen[0]() is None
 
 
 # --- with sessions -------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ class Crowd:
                 return
             if outcome == Committed(0):
                 self.acknowledged[name] = number
-                await anyio.sleep(0.003)
+                await anyio.sleep(0.02)
             elif isinstance(outcome, StoreError):
                 self.refused += 1
                 self.unconfirmed += "got 0" in str(outcome)
@@ -114,7 +114,7 @@ async def _fails_over(
     """
     crowd = Crowd(store, [f"visitor {number}" for number in range(30)])
     async with crowd.at_work():
-        await until(lambda: len(crowd.ended) > 10 and max(crowd.acknowledged.values()) > 50)
+        await until(lambda: len(crowd.ended) > 10 and max(crowd.acknowledged.values()) > 30)
         await anyio.to_thread.run_sync(end)
         crowd.refused = crowd.unconfirmed = 0  # a replica does not confirm from its first moment
         await until(lambda: crowd.refused > 0)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 from anyio.abc import SocketAttribute, SocketStream
@@ -130,6 +131,34 @@ async def test_what_is_on_its_way_when_the_store_closes_is_in_doubt(
 
     assert [type(outcome) for outcome in outcomes] == [SaveOutcomeUnknown, StoreUnavailable]
     assert "closed" in str(outcomes[1])
+
+
+async def test_who_still_reads_when_the_store_closes_is_told_so(server: Server) -> None:
+    told: list[str] = []
+
+    async def load(store: RedisStore) -> None:
+        with pytest.raises(StoreUnavailable) as caught:
+            await store.load("h", NOW)
+        told.append(str(caught.value))
+
+    with anyio.fail_after(2):
+        async with anyio.create_task_group() as tasks, RedisStore(server.url()) as store:
+            server.freeze()
+            tasks.start_soon(load, store)
+            await anyio.sleep(0.05)
+            tasks.start_soon(load, store)
+            await anyio.lowlevel.checkpoint()
+
+    assert len(told) == 2
+    assert all("closed" in message or "lost" in message for message in told)
+
+
+async def test_what_is_asked_of_a_store_that_has_closed_is_not_sent(server: Server) -> None:
+    async with RedisStore(server.url()) as store:
+        reader = store._open.reader
+
+    with pytest.raises(StoreUnavailable, match="the store was closed"):
+        await reader.load("h", NOW)
 
 
 @pytest.mark.usefixtures("short_timeouts")

@@ -63,7 +63,7 @@ class Cluster:
 
     def suspect(self, node: Node) -> None:
         """Look at the map anew; ask the server that failed last."""
-        if not self._is_looking:
+        if not (self._is_looking or self._home.is_closing):
             self._is_looking = True
             self._home.start(self._look_soon, node)
 

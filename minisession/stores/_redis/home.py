@@ -27,6 +27,7 @@ class Home:
         self._context = contextvars.copy_context()
         self._scope = anyio.CancelScope(shield=True)
         self._tasks: TaskGroup | None = None
+        self._last_acts: list[Callable[[], None]] = []
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -40,6 +41,9 @@ class Home:
                 problem = error
             finally:
                 self._scope.cancel()
+        self._tasks = None
+        for act in self._last_acts:
+            act()
         try:
             if problem is not None:
                 raise problem
@@ -51,6 +55,15 @@ class Home:
             async with anyio.create_task_group() as self._tasks:
                 task_status.started()
                 await anyio.sleep_forever()
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether nothing that is started now would get anywhere."""
+        return self._scope.cancel_called
+
+    def at_the_end(self, act: Callable[[], None]) -> None:
+        """Have a function called when the last task has ended."""
+        self._last_acts.append(act)
 
     def start(self, function: Callable[[*Ts], Coroutine[Any, Any, None]], *args: *Ts) -> None:
         """Start a task. It must not raise, or the store ends. From the store's own loop only."""

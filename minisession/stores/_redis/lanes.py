@@ -110,7 +110,7 @@ class Lanes:
             self._blocked.add(_handle(job))
             return
         node = self._node_of(job)
-        if node not in self._at_work:
+        if node not in self._at_work and not self._home.is_closing:
             self._at_work.add(node)
             self._home.start(self._work, node)
 

@@ -107,6 +107,7 @@ class Link:
         self._outbox: list[Pipeline] = []
         self._connection: BaseConnection | None = None
         self._attempt: _Attempt | None = None
+        home.at_the_end(self._give_up)
 
     async def ask(self, commands: Sequence[Command]) -> list[Reply]:
         """Send commands in order, and return their replies: values or exceptions.
@@ -115,12 +116,21 @@ class Link:
         """
         if not commands:
             return []
+        if self._home.is_closing:
+            return [self._closed()] * len(commands)
         pipeline = Pipeline(commands)
         if not self._outbox:
             self._home.start(self._send)
         self._outbox.append(pipeline)
         await pipeline.answered.wait()
         return pipeline.replies
+
+    def _give_up(self) -> None:
+        """Answer who still waits for something that was never sent."""
+        self._answer(self._take(), self._closed())
+
+    def _closed(self) -> NotSent:
+        return NotSent(f"{self.name}: the store was closed")
 
     def drop(self) -> None:
         """Give up the connection: the next pipeline looks for the server anew."""
@@ -136,7 +146,7 @@ class Link:
             self._answer(self._take(), error)
             return
         except BaseException:
-            self._answer(self._take(), NotSent(f"{self.name}: the store was closed"))
+            self._give_up()
             raise
         pipelines = self._take()
         commands = [command for pipeline in pipelines for command in pipeline.commands]
