@@ -89,7 +89,7 @@ def tests_all(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style, formatting and both type checkers."""
-    _install_for_tests(session, "lint")  # types are checked against what the tests import
+    _install_for_tests(session, "lint", "bench")  # types are checked against what is imported
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("mypy")
@@ -107,7 +107,7 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks, or those that are named: `-- benchmarks/name.py`."""
-    _install_for_tests(session)
+    _install_for_tests(session, "bench")
     names = session.posargs or sorted(map(str, Path("benchmarks").glob("[!_]*.py")))
     for name in names:
         session.run("python", name)
