@@ -80,16 +80,20 @@ def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
 
 @contextmanager
 def untraced() -> Iterator[None]:
-    """Where coverage is measured, do not measure it in this process for a while."""
+    """Where coverage is measured, do not measure it for a while, nor in processes begun then."""
     measured = Coverage.current()
     if measured is None:
         yield
         return
-    measured.stop()
-    try:
-        yield
-    finally:
-        measured.start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(
+            "COVERAGE_PROCESS_CONFIG", raising=False
+        )  # how `patch = subprocess` tells them
+        measured.stop()
+        try:
+            yield
+        finally:
+            measured.start()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
