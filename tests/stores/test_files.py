@@ -7,8 +7,9 @@ import fcntl
 import logging
 import os
 import stat
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -140,6 +141,7 @@ async def test_a_folder_that_is_there_keeps_its_mode(path: Path) -> None:
     assert mode_of(path) == 0o750
 
 
+@pytest.mark.needs("Linux")
 async def test_nothing_is_open_between_batches(path: Path) -> None:
     async with FilesStore(path) as store:
         await born(store)
@@ -385,9 +387,9 @@ async def test_without_threads_that_help_the_writer_syncs_alone(
     assert outcomes == [Committed(0)] * 5
 
 
-async def test_the_names_of_new_folders_reach_the_disk_and_once_is_enough(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths of all that is synced from now on."""
     synced: list[str] = []
     fsync = os.fsync
 
@@ -395,13 +397,20 @@ async def test_the_names_of_new_folders_reach_the_disk_and_once_is_enough(
         synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
         fsync(descriptor)
 
+    monkeypatch.setattr(os, "fsync", noting)
+    return synced
+
+
+@pytest.mark.needs("Linux")
+async def test_the_names_of_new_folders_reach_the_disk_and_once_is_enough(
+    path: Path, synced: list[str]
+) -> None:
     async def folders(handle: str) -> set[str]:
         """Begin a session; return the folders that this synced."""
         synced.clear()
         await born(store, handle)
         return {one for one in synced if not one.endswith(".tmp")}
 
-    monkeypatch.setattr(os, "fsync", noting)
     shard, above = f"{path}/{shard_of('z1')}", {str(path), str(path.parent)}
     async with FilesStore(path) as store:
         assert await folders("z1") == {shard, *above}
@@ -410,6 +419,18 @@ async def test_the_names_of_new_folders_reach_the_disk_and_once_is_enough(
         assert await folders("z1") == {shard, *above}
     async with store:
         assert await folders("z3") == {shard, *above}, "who made them may have died before that"
+
+
+@pytest.mark.needs("Linux")
+async def test_what_is_mounted_has_no_name_to_sync_in_the_folder_above(
+    path: Path, monkeypatch: pytest.MonkeyPatch, synced: list[str]
+) -> None:
+    monkeypatch.setattr(os.path, "ismount", lambda folder: folder == str(path))
+    async with FilesStore(path) as store:
+        await born(store)
+
+    assert str(path) in synced
+    assert str(path.parent) not in synced
 
 
 # Locks, and lost waits
@@ -446,6 +467,38 @@ async def test_a_folder_that_stays_locked_refuses_its_sessions_alone(
         assert f"{path}/{shard_of('a')} has been locked by another process" in str(refused)
         assert stored == Committed(0)
         assert await commit(store, write("a")) == Committed(0)
+
+
+async def test_a_folder_that_is_held_for_a_moment_does_not_suffer_from_one_that_stays_locked(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minisession.stores._files.shard.BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr("minisession.stores._files.shard.FAIR_WAIT", 10)
+    async with FilesStore(path) as store:
+        await store.commit([birth("a"), birth("z")], NOW)
+        with locked(path, "a"), ExitStack() as moment:
+            moment.enter_context(locked(path, "z"))
+            timer = threading.Timer(0.1, moment.close)
+            timer.start()
+            refused, stored = await store.commit([write("a"), write("z")], NOW)
+            await anyio.to_thread.run_sync(timer.join)
+
+    assert type(refused) is StoreUnavailable
+    assert stored == Committed(0)
+
+
+async def test_a_list_is_made_while_nobody_renames_what_it_lists(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minisession.stores._files.shard.BUSY_TIMEOUT", 0.05)
+    async with FilesStore(path) as store:
+        await born(store)
+        with locked(path):
+            for listed in (store.scan(NOW), store.of_principal("p", NOW)):
+                with pytest.raises(StoreUnavailable, match="locked by another process"):
+                    await listed
+
+        assert [one.handle for one in await store.scan(NOW)] == ["h"]
 
 
 async def test_a_change_that_was_not_taken_can_be_withdrawn(path: Path) -> None:
@@ -530,10 +583,12 @@ async def test_readers_and_the_writer_never_meet_half_a_file(path: Path) -> None
 
         async with anyio.create_task_group() as group:
             group.start_soon(anyio.to_thread.run_sync, read)
-            for number in range(100):
-                value = b"%d" % number * 20_000
-                await commit(store, write(items={"a": value, "b": value}))
-            ended = True
+            try:
+                for number in range(100):
+                    value = b"%d" % number * 20_000
+                    await commit(store, write(items={"a": value, "b": value}))
+            finally:
+                ended = True
 
     assert torn == []
 

@@ -111,6 +111,34 @@ def test_a_write_that_fails_takes_with_it_what_rests_on_it_and_nothing_else(
 
 
 @pytest.mark.needs("cc")
+def test_where_the_name_of_a_new_folder_cannot_be_synced_nothing_is_stored_in_it(
+    library: Path, tmp_path: Path
+) -> None:
+    script = """
+        faults = folder / "faults"
+
+        async def main():
+            async with FilesStore(path) as store:
+                faults.write_text("folder")
+                show(await store.commit([birth("a"), birth("z")], NOW))
+                faults.write_text("")
+                print(await items(store, "a"), await items(store, "z"), names())
+                print(await commit(store, birth("a")))
+
+        anyio.run(main)
+    """
+    before = ["env", f"LD_PRELOAD={library}", f"FAULTS={tmp_path}/faults"]
+
+    lines = run(script, tmp_path, before=before)
+
+    assert lines == [
+        "StoreUnavailable StoreUnavailable",
+        "None None []",
+        "Committed(epoch=0)",
+    ]
+
+
+@pytest.mark.needs("cc")
 @pytest.mark.parametrize(("fault", "stays"), [("unlink", "True"), ("folder", "False")])
 def test_nobody_knows_whether_a_removal_that_fails_was_one(
     fault: str, stays: str, library: Path, tmp_path: Path

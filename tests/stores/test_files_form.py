@@ -85,6 +85,7 @@ def test_what_is_read_is_what_was_written(row: Row) -> None:
     assert list(read.items) == list(row.items)
 
 
+@settings(deadline=None)
 @given(row=rows())
 def test_the_beginning_is_enough_for_a_list(row: Row) -> None:
     content = encode(row)
@@ -186,6 +187,7 @@ def test_an_older_format_is_read_and_the_newest_is_written(monkeypatch: pytest.M
 # Names
 
 
+@settings(deadline=None)
 @given(handle=st.text(max_size=30))
 def test_a_name_is_safe_everywhere_and_leads_back_to_its_handle(handle: str) -> None:
     try:
@@ -222,6 +224,7 @@ def test_the_longest_handle_fits_into_a_name() -> None:
     assert len(temporary_of(name_of("ä" * 60))) < len(name_of("ä" * 60)) <= 255
 
 
+@settings(deadline=None)
 @given(handles=st.lists(st.text(max_size=4) | st.sampled_from(FIRST_HANDLES), min_size=2))
 def test_folders_follow_the_order_of_handles(handles: list[str]) -> None:
     shards = [shard_of(handle) for handle in sorted(handles)]

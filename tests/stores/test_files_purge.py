@@ -172,6 +172,25 @@ async def test_what_should_be_a_folder_and_is_not_is_named(path: Path) -> None:
         await store.scan(NOW)
 
 
+async def test_where_nothing_can_be_set_aside_the_rest_is_purged_all_the_same(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    handles = [f"h{number}" for number in range(5)]
+    async with FilesStore(path) as store:
+        await store.commit([birth(handle) for handle in handles], NOW)
+        for handle in handles[::2]:
+            damaged = path / shard_of(handle) / name_of(handle)
+            damaged.write_bytes(b"torn")
+            os.utime(damaged, (NOW, NOW))
+        (path / "damaged").write_text("no folder")
+
+        removed = await store.purge(END, 10)
+
+        assert removed == 2
+        assert await store.alive(handles, NOW) == set(handles[::2])
+    assert f"not set aside: session files: {path}/damaged: what should be a folder" in caplog.text
+
+
 async def test_what_a_crash_has_left_hinders_nobody_and_goes(path: Path, file: Path) -> None:
     debris = file.with_name(temporary_of(file.name))
     async with FilesStore(path) as store:

@@ -31,7 +31,7 @@ from .errors import damaged, explain
 from .form import Unreadable
 from .names import DAMAGED, name_of, shard_of
 from .root import Root
-from .shard import FOLDER, Shard
+from .shard import Shard, sync_folder
 from .syncs import Syncs
 
 OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
@@ -86,8 +86,6 @@ class _Batch:
         self._syncs = syncs
         self._stack = stack
         self._shards: dict[str, Shard] = {}
-        self._above: list[int] = []
-        """Folders that hold the name of one which is not known to be on the disk."""
         self._temporary: dict[str, Shard] = {}
         """Files that were written, and did not take the place of what was there."""
 
@@ -110,12 +108,13 @@ class _Batch:
         deadline = time.monotonic() + shards.BUSY_TIMEOUT
         for name in sorted(by_shard):
             try:
-                self._lock(name, deadline)
+                self._lock(name, max(deadline, time.monotonic() + shards.FAIR_WAIT))
             except StoreUnavailable as error:
                 for case in by_shard.pop(name):
                     case.refuse(error)
-        if not self._shards.keys() <= self._known:
-            self._open_above()
+        for name, failure in self._sync_above().items():
+            for case in by_shard.pop(name):
+                case.refuse(failure)
         for case in cases:
             if shard_of(case.handle) in by_shard:
                 self._decide(case)
@@ -124,21 +123,32 @@ class _Batch:
         try:
             shard = self._root.shard(name)
             self._stack.callback(shard.close)
+            if shard.is_new:
+                self._known.discard(name)
             shard.lock(deadline)
         except OSError as error:
             raise _certain(error, f"{self._root.path}/{name}") from error
         self._shards[name] = shard
-        if shard.is_new:
-            self._known.discard(name)
 
-    def _open_above(self) -> None:
-        for path in (self._root.path, os.path.dirname(self._root.path)):
-            # Above ours there may be a folder through which we may pass, and which we may not
-            # open. Then somebody else has made ours in it.
-            with contextlib.suppress(PermissionError):
-                descriptor = os.open(path, FOLDER)
-                self._stack.callback(os.close, descriptor)
-                self._above.append(descriptor)
+    def _sync_above(self) -> dict[str, StoreUnavailable]:
+        """Let the names of folders that may be new reach the disk, before anything is in them."""
+        new = self._shards.keys() - self._known
+        for path in self._above() if new else ():
+            try:
+                # Above ours there may be a folder through which we may pass, and which we may not
+                # open. Then somebody else has made ours in it.
+                with contextlib.suppress(PermissionError):
+                    sync_folder(path)
+            except OSError as error:
+                return {name: _certain(error, path) for name in new}
+        self._known.update(new)
+        return {}
+
+    def _above(self) -> list[str]:
+        """The folders whose names the sessions depend on, besides their own."""
+        root = self._root.path
+        # What is mounted has its name in a table of the system, not in the folder above.
+        return [root] if os.path.ismount(root) else [root, os.path.dirname(root)]
 
     def _decide(self, case: Case) -> None:
         try:
@@ -216,16 +226,12 @@ class _Batch:
         """Let the names reach the disk: those of the files, and of folders that may be new."""
         folders: dict[int, list[Case]] = {}
         for case in cases:
-            shard = self._place_of(case)[0]
-            above = [] if shard.name in self._known else self._above
-            for descriptor in (shard.descriptor, *above):
-                folders.setdefault(descriptor, []).append(case)
+            folders.setdefault(self._place_of(case)[0].descriptor, []).append(case)
         failures = self._syncs.sync(list(folders))
         for concerned, failure in zip(folders.values(), failures, strict=True):
             if failure is not None:
                 for case in concerned:
                     case.doubt(explain(failure, self._place_of(case)[0].path))
-        self._known.update(shard_of(case.handle) for case in cases if case.is_changed)
 
 
 def _certain(error: OSError, path: str) -> StoreUnavailable:

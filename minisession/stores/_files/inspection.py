@@ -1,6 +1,6 @@
 """The folder as a whole: how much is in it, and is it sound?
 
-It only reads, and locks nothing. What is wrong with the items of a living session is found by
+It only reads. What is wrong with the items of a living session is found by
 loading it; here is looked for what a list leaves out.
 """
 
@@ -44,7 +44,7 @@ def verify(root: Root) -> list[str]:
     Raises:
         StoreUnavailable: a folder or a file cannot be read.
     """
-    handles = filter(None, (handle_of(entry.name) for entry in _files(root)))
+    handles = (handle for name in SHARDS for handle in reader.handles_in(root, name))
     return [*filter(None, (_damage(root, handle) for handle in handles)), *_set_aside(root)]
 
 

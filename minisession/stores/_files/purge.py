@@ -130,11 +130,7 @@ class _Visit:
         except Newer:
             return  # whoever can read it removes it
         except Unreadable as error:
-            path = shard.set_aside(name, f"{self._root.path}/{DAMAGED}")
-            logger.warning(
-                "session file %s/%s %s; it was moved to %s", self.path, name, error, path
-            )
-            self.removed += 1
+            self._set_aside(shard, name, error)
             return
         except OSError as error:
             logger.warning("not removed: %s", explain(error, f"{self.path}/{name}"))
@@ -144,3 +140,13 @@ class _Visit:
             self.removed += 1
         elif row is not None:
             shard.hint(name, row.expires)
+
+    def _set_aside(self, shard: Shard, name: str, damage: Unreadable) -> None:
+        aside = f"{self._root.path}/{DAMAGED}"
+        try:
+            path = shard.set_aside(name, aside)
+        except OSError as error:  # the rest of the folder is purged all the same
+            logger.warning("not set aside: %s", explain(error, aside))
+            return
+        logger.warning("session file %s/%s %s; it was moved to %s", self.path, name, damage, path)
+        self.removed += 1

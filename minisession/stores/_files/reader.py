@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Collection, Iterator
+from contextlib import closing
 from heapq import nsmallest
 
 from minisession.abc import Record, Summary
@@ -16,6 +18,7 @@ from .errors import damaged, explain
 from .form import Unreadable
 from .names import SHARDS, handle_of, name_of, shard_of
 from .root import Root
+from .shard import Shard
 
 logger = logging.getLogger("minisession.stores")
 
@@ -64,7 +67,7 @@ def scan(root: Root, now: float, after: str, limit: int) -> list[Summary]:
     for number in range(SHARDS.index(shard_of(after)), len(SHARDS)):
         last = after
         while len(found) < limit:
-            handles = (handle for handle in _handles(root, SHARDS[number]) if handle > last)
+            handles = (handle for handle in handles_in(root, SHARDS[number]) if handle > last)
             nearest = nsmallest(limit - len(found), handles)
             if not nearest:
                 break
@@ -78,7 +81,7 @@ def of_principal(root: Root, principal: str, now: float) -> list[Summary]:
     found = [
         summary
         for name in SHARDS
-        for summary in _living(root, _handles(root, name), now)
+        for summary in _living(root, handles_in(root, name), now)
         if summary.principal == principal
     ]
     return sorted(found, key=lambda summary: (summary.created, summary.handle))
@@ -97,21 +100,29 @@ def _is_alive(root: Root, handle: str, now: float) -> bool:
     return row is not None and row.expires > now
 
 
-def _handles(root: Root, name: str) -> Iterator[str]:
-    """List the handles in one folder, in no order."""
+def handles_in(root: Root, name: str) -> list[str]:
+    """List the handles in one folder, in no order.
+
+    With the lock: on some file systems (tmpfs is one) a name that a new file takes over while
+    somebody lists the folder is left out, or told twice; POSIX allows that.
+
+    Raises:
+        StoreUnavailable: the folder cannot be read or locked.
+    """
     path = f"{root.path}/{name}"
     try:
-        with os.scandir(path) as entries:
-            for entry in entries:
-                if (handle := handle_of(entry.name)) is not None:
-                    yield handle
+        with closing(Shard(root.path, name, is_new=False)) as folder:
+            folder.lock(time.monotonic() + shard.BUSY_TIMEOUT)
+            with os.scandir(folder.descriptor) as entries:
+                found = [handle_of(entry.name) for entry in entries]
     except FileNotFoundError:
-        return
+        return []
     except OSError as error:
         raise explain(error, path) from error
+    return [handle for handle in found if handle is not None]
 
 
-def _living(root: Root, handles: Collection[str] | Iterator[str], now: float) -> Iterator[Summary]:
+def _living(root: Root, handles: Collection[str], now: float) -> Iterator[Summary]:
     for handle in handles:
         try:
             row = load_head(root, handle)

@@ -34,6 +34,8 @@ AT_FIRST = 16 * 1024
 BUSY_TIMEOUT = 4.0
 """Seconds to wait for other processes: below the 5 s of `save_timeout`, so that the store's own
 error, which says what to do, comes before the deadline's, which cannot."""
+FAIR_WAIT = 0.25
+"""Seconds to wait for a folder after another one has used up the time of a batch."""
 FIRST_PAUSE = 0.0005  # seconds; a batch of others takes some milliseconds
 LONGEST_PAUSE = 0.02
 
