@@ -29,7 +29,13 @@ from minisession.abc import (
     create_is_possible,
     size_of,
 )
-from minisession.errors import Conflict, SessionTooLarge, StoreUnavailable
+from minisession.errors import (
+    Conflict,
+    SaveOutcomeUnknown,
+    SessionTooLarge,
+    StoreError,
+    StoreUnavailable,
+)
 from minisession.testing import Clause, check_clause, clauses
 
 # --8<-- [start:row]
@@ -117,7 +123,7 @@ class ShelfStore:
         return None
 
     @contextmanager
-    def _rows(self) -> Iterator[shelve.Shelf[Row]]:
+    def _rows(self, failure: type[StoreError] = StoreUnavailable) -> Iterator[shelve.Shelf[Row]]:
         """Open the file, and hold everybody else off."""
         try:
             with self._path.with_suffix(".lock").open("w") as lock:
@@ -126,9 +132,7 @@ class ShelfStore:
                     yield rows
         # Never an empty store instead: it would log everybody out.
         except (OSError, ValueError, EOFError, pickle.UnpicklingError, *dbm.error) as error:
-            raise StoreUnavailable(
-                f"{self._path} cannot be read: {type(error).__name__}"
-            ) from error
+            raise failure(f"{self._path} cannot be used: {type(error).__name__}") from error
 
     async def load(self, handle: str, now: float) -> Record | None:
         """Return the living session."""
@@ -138,7 +142,7 @@ class ShelfStore:
 
     async def commit(self, changes: Sequence[Change], now: float) -> list[Outcome]:
         """Apply the changes. There is no await in it, so no task is cancelled half-way."""
-        with self._rows() as rows:
+        with self._rows(SaveOutcomeUnknown) as rows:  # those before the one that fails are stored
             return [self._apply(rows, change, now) for change in changes]
 
     def _apply(self, rows: shelve.Shelf[Row], change: Change, now: float) -> Outcome:

@@ -10,7 +10,7 @@ import pytest
 
 from docs.examples.shelf_store import ShelfStore
 from minisession.abc import Destroy
-from minisession.errors import StoreUnavailable
+from minisession.errors import SaveOutcomeUnknown, StoreUnavailable
 from minisession.testing import Clause, check_clause, clauses
 from tests.stores.kit import NOW, birth
 
@@ -29,9 +29,9 @@ async def test_a_file_that_is_no_shelf_logs_nobody_out(tmp_path: Path) -> None:
         tmp_path.joinpath(f"sessions{end}").write_bytes(b"no shelf " * 1000)
     store = ShelfStore(tmp_path / "sessions")
 
-    with pytest.raises(StoreUnavailable, match="cannot be read"):
+    with pytest.raises(StoreUnavailable, match="cannot be used"):
         await store.load("h", NOW)
-    with pytest.raises(StoreUnavailable, match="cannot be read"):
+    with pytest.raises(SaveOutcomeUnknown, match="cannot be used"):
         await store.commit([birth(), Destroy("h", None)], NOW)
 
 
