@@ -8,7 +8,8 @@ session is and what may become of it is decided in `_core`.
 
 Both live only while the manager is entered; without them the saves at the response and at the end
 of an exchange do their work. All mutable state of its own: `_stack` (what leaving it must
-close), `_turns` (who is next to update a key) and `_swept` (when the store was last swept).
+close), `_turns` (who is next to update a key), `_swept` (when the store was last swept) and
+`_backlog` (until what time expired sessions are being removed, batch by batch; None: all are).
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ class SessionManager:
         self._committer = Committer(self.store, self.config, clock, self._loader)
         self._turns: dict[tuple[int, str | int, str], _Turn] = {}
         self._swept = clock()
+        self._backlog: float | None = None
         self._stack: AsyncExitStack | None = None
 
     def __repr__(self) -> str:
@@ -247,7 +249,7 @@ class SessionManager:
         """Do what may wait until the response has left."""
         await self._committer.touch(ledger)
         away = abs(self.clock() - self._swept)  # a clock that was set back must not stop it
-        if not self.is_running and away > SWEEP_EVERY:
+        if not self.is_running and away > self._sweep_in:
             await self._sweep()
 
     # --- what a session asks of its owner ------------------------------------------------------
@@ -362,20 +364,30 @@ class SessionManager:
         return isinstance(outcome, Committed)
 
     async def _sweep_forever(self) -> None:
-        pause = SWEEP_EVERY
         while True:
-            await anyio.sleep(pause)
-            pause = SWEEP_PAUSE if await self._sweep() == SWEEP_BATCH else SWEEP_EVERY
+            await anyio.sleep(self._sweep_in)
+            await self._sweep()
 
-    async def _sweep(self) -> int:
-        """Remove one batch of expired sessions; return how many there were."""
+    @property
+    def _sweep_in(self) -> float:
+        """Seconds from one sweep to the next."""
+        return SWEEP_EVERY if self._backlog is None else SWEEP_PAUSE
+
+    async def _sweep(self) -> None:
+        """Remove one batch of expired sessions.
+
+        The batches that follow in quick succession remove what had expired at the first of them:
+        with what expires meanwhile, a busy store would never come to an end.
+        """
         self._swept = self.clock()
+        until = self._swept if self._backlog is None else min(self._backlog, self._swept)
+        self._backlog = None
         try:
             with anyio.fail_after(SWEEP_TIMEOUT):
-                return await self.store.purge(self._swept, SWEEP_BATCH)
+                if await self.store.purge(until, SWEEP_BATCH):
+                    self._backlog = until
         except Exception:  # whatever it is: it costs room, and must not end the application
             log.exception("expired sessions could not be removed; trying again later")
-            return 0
 
 
 @asynccontextmanager

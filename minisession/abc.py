@@ -120,6 +120,7 @@ class Store(Protocol):
     async def purge(self, now: float, limit: int) -> int:
         """Remove at most `limit` expired sessions; return how many were removed.
 
+        It may be fewer although more are left, where they are large; 0 means that none is left.
         A store from which they go by themselves returns 0.
         """
         ...
@@ -175,6 +176,9 @@ class Inspects(Protocol):
         """Tell, before the store is opened, whether there is anything; opening may make it.
 
         A server, of which nobody knows that before, is there.
+
+        Raises:
+            StoreUnavailable: there is something that opening would change, or refuse.
         """
         ...
 

@@ -31,7 +31,7 @@ from minisession import (
     session,
 )
 from minisession._ids import split_id
-from minisession._manager import SWEEP_EVERY, UPDATE_TRIES
+from minisession._manager import SWEEP_BATCH, SWEEP_EVERY, SWEEP_PAUSE, UPDATE_TRIES
 from minisession.abc import Create, Destroy, Write
 from minisession.stores.memory import MemoryStore
 from tests.clock import Clock
@@ -334,6 +334,69 @@ async def test_expired_sessions_are_swept(monkeypatch: pytest.MonkeyPatch, clock
         clock.advance(4 * HOUR)
         with anyio.fail_after(5):
             await purged.wait()
+
+    assert repr(store) == "<MemoryStore sessions=0>"
+
+
+class Counting(MemoryStore):
+    """Notes the moments until which it was asked to purge, and removes at most `most` at once."""
+
+    def __init__(self, most: int = SWEEP_BATCH) -> None:
+        super().__init__()
+        self.most = most
+        self.moments: list[float] = []
+
+    async def expire(self, number: int, now: float) -> None:
+        births = [
+            Create(f"h{each}", bytes(32), {}, now, now + HOUR, now + HOUR, 1000)
+            for each in range(number)
+        ]
+        await self.commit(births, now)
+
+    async def purge(self, now: float, limit: int) -> int:
+        self.moments.append(now)
+        return await super().purge(now, min(limit, self.most))
+
+
+async def test_without_a_lifespan_a_backlog_goes_in_quick_succession(clock: Clock) -> None:
+    store = Counting()
+    sessions = SessionManager(store, clock=clock)
+    await store.expire(3 * SWEEP_BATCH, clock())
+    clock.advance(HOUR)
+    expired_at = clock()
+
+    left: list[str] = []
+    for _ in range(6):
+        async with sessions.open():
+            pass
+        left.append(repr(store))
+        clock.advance(2 * SWEEP_PAUSE)
+
+    assert left == [f"<MemoryStore sessions={number}>" for number in (400, 200, 0, 0, 0, 0)]
+    # What expires meanwhile waits for the next minute, or a busy store would be swept for ever.
+    assert store.moments == [expired_at] * 4
+
+
+async def test_a_sweep_goes_on_while_something_is_removed(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    class Slow(Counting):
+        async def purge(self, now: float, limit: int) -> int:
+            monkeypatch.setattr("minisession._manager.SWEEP_EVERY", SWEEP_EVERY)
+            removed = await super().purge(now, limit)
+            if not removed:
+                done.set()
+            return removed
+
+    done = anyio.Event()
+    store = Slow(most=1)
+    await store.expire(3, clock())
+    clock.advance(HOUR)
+    monkeypatch.setattr("minisession._manager.SWEEP_EVERY", 0.001)
+
+    async with SessionManager(store, clock=clock):
+        with anyio.fail_after(5):
+            await done.wait()
 
     assert repr(store) == "<MemoryStore sessions=0>"
 

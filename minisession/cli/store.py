@@ -142,14 +142,9 @@ def _surveyed(store: Store, survey: Survey[T]) -> T:
     Raises:
         CannotSurvey: there is no store, it cannot be opened or read, or Ctrl-C.
     """
-    if isinstance(store, Inspects) and not store.is_there():
-        raise CannotSurvey(
-            f"{store!r}: there is nothing at that place. A store is made by the first application"
-            " that uses it; of sqlite:///, a path with three slashes is meant"
-            " from this folder"
-        )
     progress = Progress(sys.stderr)
     try:
+        _require_place(store)
         return anyio.run(_survey, store, survey, progress)
     except StoreError as error:
         progress.clear()
@@ -157,6 +152,15 @@ def _surveyed(store: Store, survey: Survey[T]) -> T:
     except KeyboardInterrupt:
         progress.clear()
         raise CannotSurvey("stopped before the end; what was purged until then is purged") from None
+
+
+def _require_place(store: Store) -> None:
+    if isinstance(store, Inspects) and not store.is_there():
+        raise CannotSurvey(
+            f"{store!r}: there is nothing at that place. A store is made by the first application"
+            " that uses it; of sqlite:///, a path with three slashes is meant"
+            " from this folder"
+        )
 
 
 async def _survey(store: Store, survey: Survey[T], progress: Progress) -> T:

@@ -99,14 +99,20 @@ async def purge(store: Store, now: float, progress: Progress) -> int:
 
 
 async def examine(store: Store, now: float, progress: Progress) -> Findings:
-    """Have the store look at its place, and read every living session to its last value."""
+    """Have the store look at its place, and read every living session to its last value.
+
+    Raises:
+        StoreError: it cannot be read, and no damage was found that could be told.
+    """
     findings = Findings()
     for look in (_look_at_the_place, _read_all):
         try:
             await look(store, now, progress, findings)
         except StoreError as error:
             progress.clear()
-            findings.add(None, str(error))
+            if not isinstance(error, StoreCorrupt) and not findings.damage:
+                raise
+            findings.add(None, f"not everything could be read: {error}")
     return findings
 
 
@@ -118,13 +124,21 @@ async def _look_at_the_place(store: Store, _: float, __: Progress, findings: Fin
 
 async def _read_all(store: Store, now: float, progress: Progress, findings: Findings) -> None:
     async for listed in _in_steps(store, now, progress, "reading sessions"):
+        outages: list[StoreError] = []
         async with anyio.create_task_group() as tasks:
             for each in listed:
-                tasks.start_soon(_read, store, each.handle, now, findings)
+                tasks.start_soon(_read, store, each.handle, now, findings, outages)
+        if outages:
+            raise outages[0]
 
 
-async def _read(store: Store, handle: str, now: float, findings: Findings) -> None:
-    """Read one session; one that has ended since it was listed is as good as sound."""
+async def _read(
+    store: Store, handle: str, now: float, findings: Findings, outages: list[StoreError]
+) -> None:
+    """Read one session; one that has ended since it was listed is as good as sound.
+
+    An outage says nothing about the session. It goes to `outages`, as tasks fail in groups.
+    """
     try:
         record = await store.load(handle, now)
         decode_many(record.items if record else {})
@@ -132,7 +146,8 @@ async def _read(store: Store, handle: str, now: float, findings: Findings) -> No
         what = str(error)
         findings.add(handle, what if handle in what else f"session {handle}: {what}")
     except StoreError as error:
-        findings.add(None, str(error))
+        outages.append(error)
+        return
     findings.read += 1
 
 

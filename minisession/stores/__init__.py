@@ -47,7 +47,8 @@ def open_store(store: Store | str) -> Store:
         from .redis import RedisStore  # noqa: PLC0415
 
         return RedisStore(store)
-    shown = f"{scheme}://..." if separator else repr(store)
+    before, colon, _ = store.partition(":")
+    shown = f"{before}:..." if colon else repr(store)  # behind it may stand a password
     raise ConfigError(
         f"store={shown}: no such store; allowed are 'memory://', 'sqlite:///sessions.db'"
         " (a path from here), 'sqlite:////var/lib/app/sessions.db' (an absolute path),"

@@ -131,7 +131,10 @@ class SQLiteStore:
         return await self._in_thread(reader.alive, self._database.path, handles, now)
 
     async def purge(self, now: float, limit: int) -> int:
-        """Remove at most `limit` expired sessions, and as many tombstones without a purpose."""
+        """Remove at most `limit` expired sessions, and as many tombstones without a purpose.
+
+        Fewer where they are large: others' commits wait for it.
+        """
         self._database.use()
         (answer,) = await self._database.writer.do([Purge(limit)], now)
         if isinstance(answer, StoreError):
@@ -139,8 +142,12 @@ class SQLiteStore:
         return cast("int", answer)
 
     def is_there(self) -> bool:
-        """Tell whether the file exists; opening the store would make it."""
-        return os.path.exists(self._database.path)
+        """Tell whether the file exists; opening the store would make it.
+
+        Raises:
+            StoreUnavailable: it is none of ours, or of another version of the schema.
+        """
+        return inspection.is_there(self._database.path)
 
     async def inspect(self, now: float) -> Inspection:
         """Return how many sessions wait for a purge, and the room that file and log take."""

@@ -19,7 +19,7 @@ import anyio
 import pytest
 
 from minisession._manager import SWEEP_BATCH
-from minisession.abc import Create, Inspection, Store
+from minisession.abc import Create, Inspection, Record, Store
 from minisession.cli import main, store, survey
 from minisession.errors import StoreUnavailable
 from minisession.stores.sqlite import SQLiteStore
@@ -210,15 +210,37 @@ def test_any_store_is_checked(remote: RemoteStore, capsys: pytest.CaptureFixture
     assert "no JSON" not in out
 
 
-def test_an_error_that_is_not_about_one_session_is_told_once(
-    remote: RemoteStore, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_outage_is_no_damage(remote: RemoteStore, capsys: pytest.CaptureFixture[str]) -> None:
     fill(remote, [birth(HOUR) for _ in range(5)])
     remote.load_error = StoreUnavailable("nobody answers")
 
     assert main(["store", "check", "any://"]) == 1
 
-    assert capsys.readouterr().out == "5 sessions read, damage:\n  nobody answers\n"
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "nobody answers" in told.err
+    assert "damage" not in told.err
+
+
+def test_damage_that_was_found_before_an_outage_is_told(
+    remote: RemoteStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged, away = birth(HOUR, value=b"no JSON"), birth(HOUR)
+    fill(remote, [damaged, away])
+
+    async def load(handle: str, now: float) -> Record | None:
+        if handle == away.handle:
+            raise StoreUnavailable("nobody answers")
+        return await remote.inner.load(handle, now)
+
+    monkeypatch.setattr(remote, "load", load)
+
+    assert main(["store", "check", "any://"]) == 1
+
+    first, about_one, about_the_rest = capsys.readouterr().out.splitlines()
+    assert first == "1 sessions read, damage:"
+    assert damaged.handle in about_one
+    assert about_the_rest == "  not everything could be read: nobody answers"
 
 
 @pytest.mark.parametrize(
@@ -252,7 +274,7 @@ def test_what_a_store_cannot_say_is_not_known(
         (["stats"], "required: URL"),
         (["look", "memory://"], "invalid choice: 'look'"),
         (["stats", "memory://"], "from outside there is nothing to look at"),
-        (["check", "sqlight:///x"], "store=sqlight://...: no such store"),
+        (["check", "sqlight:///x"], "store=sqlight:...: no such store"),
     ],
 )
 def test_a_wrong_command_line_exits_with_2_and_says_what_is_allowed(

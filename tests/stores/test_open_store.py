@@ -49,8 +49,20 @@ def test_what_names_no_store_is_refused_with_advice(url: str) -> None:
         open_store(url)
 
 
-def test_a_url_may_hold_a_password_so_it_is_not_shown() -> None:
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgres://user:password@host/db", "store=postgres:...: "),
+        ("redis:/user:password@host", "store=redis:...: "),
+        ("redis:user:password@host", "store=redis:...: "),
+        ("sessions.db", "store='sessions.db': "),
+    ],
+)
+def test_a_url_may_hold_a_password_so_only_what_stands_before_it_is_shown(
+    url: str, shown: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
-        open_store("postgres://user:password@host/db")
+        open_store(url)
 
+    assert str(caught.value).startswith(shown)
     assert "password" not in str(caught.value)

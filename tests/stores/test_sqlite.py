@@ -424,6 +424,18 @@ async def test_purging_removes_the_tombstones_that_nobody_needs_any_more(path: P
     assert (before, within, after) == ((1,), (1,), (0,))
 
 
+@pytest.mark.parametrize(
+    ("size", "steps"), [(10, [5, 0]), (400_000, [3, 2, 0]), (1_040_000, [1, 1, 1, 1, 1, 0])]
+)
+async def test_a_purge_of_large_sessions_takes_fewer_of_them(
+    path: Path, size: int, steps: list[int]
+) -> None:
+    async with SQLiteStore(path) as store:
+        await store.commit([birth(f"h{n}", k=bytes(size)) for n in range(5)], NOW)
+
+        assert [await store.purge(END, 200) for _ in steps] == steps
+
+
 async def test_purging_leaves_no_items_behind(path: Path) -> None:
     async with SQLiteStore(path) as store:
         await store.commit([birth(f"h{n}", k=b"v") for n in range(10)], NOW)

@@ -11,8 +11,9 @@ import anyio.to_thread
 import pytest
 
 from minisession.abc import Committed, Gone, Write
+from minisession.cli import main
 from minisession.errors import StoreUnavailable
-from minisession.stores._sqlite import connect, schema
+from minisession.stores._sqlite import batches, connect, inspection, schema
 from minisession.stores.sqlite import SQLiteStore
 
 from .kit import END, LIMIT, NOW, born, commit, items, write
@@ -48,7 +49,8 @@ def upgrade(
     migrations = dict.fromkeys(range(1, version), statements)
     monkeypatch.setattr(schema, "MIGRATIONS", migrations)
     monkeypatch.setattr(schema, "VERSION", version)
-    monkeypatch.setattr(connect, "VERSION", version)
+    for user in (connect, batches, inspection):
+        monkeypatch.setattr(user, "VERSION", version)
 
 
 def first(path: Path, query: str) -> object:
@@ -177,3 +179,59 @@ async def test_a_newer_file_is_refused_with_advice_and_left_as_it_is(path: Path)
         " name another file"
     }
     assert content(path) == before
+
+
+async def test_who_has_opened_a_file_writes_nothing_to_it_once_it_is_newer(path: Path) -> None:
+    async with SQLiteStore(path) as store:
+        await born(store)
+        edit(path, "PRAGMA user_version = 2")
+
+        outcomes = [await commit(store, write()) for _ in range(2)]
+
+    told, later = map(str, outcomes)
+    assert all(isinstance(outcome, StoreUnavailable) for outcome in outcomes)
+    assert "was changed by another minisession (schema 2; this one writes 1)" in told
+    assert "was written by a newer minisession (schema 2; this one knows 1)" in later
+    assert first(path, "SELECT count(*) FROM item") == 0
+
+
+async def test_a_version_that_no_release_has_is_of_another_program(path: Path) -> None:
+    async with SQLiteStore(path) as store:
+        await born(store)
+    edit(path, "PRAGMA user_version = -1")
+    before = content(path)
+
+    with pytest.raises(StoreUnavailable, match="is a database of another program"):
+        await SQLiteStore(path).load("h", NOW)
+
+    assert content(path) == before
+
+
+async def test_who_looks_at_an_older_file_leaves_it_as_it_is(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upgrade(monkeypatch)
+    before = content(old)
+    store = SQLiteStore(old)
+
+    with pytest.raises(StoreUnavailable, match=r"older minisession \(schema 1; this one keeps 2\)"):
+        store.is_there()
+    with pytest.raises(StoreUnavailable, match="was left as it is"):
+        await store.inspect(NOW)
+    with pytest.raises(StoreUnavailable, match="was left as it is"):
+        await store.verify()
+
+    assert content(old) == before
+
+
+@pytest.mark.parametrize("command", ["stats", "check", "purge"])
+def test_the_command_line_tells_the_version_of_an_older_file_and_leaves_it(
+    command: str, old: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upgrade(monkeypatch)
+    before = content(old)
+
+    assert main(["store", command, f"sqlite:///{old}"]) == 1
+
+    assert "was written by an older minisession (schema 1;" in capsys.readouterr().err
+    assert content(old) == before

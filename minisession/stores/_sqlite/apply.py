@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from typing import cast
+from itertools import accumulate
+from typing import Final, cast
 
 from minisession.abc import (
     Change,
@@ -57,7 +58,12 @@ SIZE = """
     SELECT ifnull(sum(length(CAST(key AS BLOB)) + length(data)), 0)
     FROM item WHERE session = ? AND data IS NOT NULL
 """
-EXPIRED = "(SELECT id FROM session WHERE expires <= ? ORDER BY expires LIMIT ?)"
+PURGE_BYTES: Final = 1_000_000
+"""After so many bytes a purge ends, so that commits wait some milliseconds for it, not hundreds."""
+
+OLDEST = "FROM session WHERE expires <= ? ORDER BY expires, id LIMIT ?"
+EXPIRED_SIZES = f"SELECT size {OLDEST}"
+EXPIRED = f"(SELECT id {OLDEST})"
 # One statement for all of them: a thread that runs one statement for each takes the GIL each time.
 DELETE_ITEMS = f"DELETE FROM item WHERE session IN {EXPIRED}"  # noqa: S608
 DELETE_SESSIONS = f"DELETE FROM session WHERE id IN {EXPIRED}"  # noqa: S608
@@ -245,8 +251,13 @@ def _delete(db: sqlite3.Connection, session: int) -> None:
 
 
 def _purge(db: sqlite3.Connection, limit: int, now: float) -> int:
-    """Remove expired sessions, and as many tombstones that no late writer can meet any more."""
-    db.execute(DELETE_ITEMS, (now, limit))
-    removed = db.execute(DELETE_SESSIONS, (now, limit)).rowcount
+    """Remove expired sessions, and as many tombstones that no late writer can meet any more.
+
+    At least one if there is one, however large it is, and no further one beyond `PURGE_BYTES`.
+    """
+    sizes = [size for (size,) in db.execute(EXPIRED_SIZES, (now, limit))]
+    number = sum(before < PURGE_BYTES for before in accumulate([0, *sizes[:-1]]))
+    db.execute(DELETE_ITEMS, (now, number))
+    removed = db.execute(DELETE_SESSIONS, (now, number)).rowcount
     db.execute(OLD_TOMBSTONES, (now, limit))
     return removed

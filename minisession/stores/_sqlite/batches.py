@@ -12,13 +12,14 @@ import os
 import sqlite3
 from collections.abc import Callable, Sequence
 
-from minisession.errors import SaveOutcomeUnknown, StoreError
+from minisession.errors import SaveOutcomeUnknown, StoreError, StoreUnavailable
 from minisession.stores._writer import Answer, Job, Purge
 
 from .apply import apply
 from .checkpoints import Checkpointer, restart_log
-from .connect import BUSY_TIMEOUT, connect
+from .connect import BUSY_TIMEOUT, connect, version_of
 from .errors import code_of, explain, is_busy
+from .schema import VERSION
 
 logger = logging.getLogger("minisession.stores")
 
@@ -80,10 +81,14 @@ class SQLiteBatches:
     def _begin(self) -> sqlite3.Connection:
         """Begin a transaction. IMMEDIATE: one that reads first and is upgraded later fails at once,
         whatever the busy time-out, if somebody else has written meanwhile.
+
+        A newer release may have changed the file since it was opened. Nobody can do so any more
+        until this transaction ends.
         """
         connection = self._open()
         try:
             connection.execute("BEGIN IMMEDIATE")
+            version = version_of(connection)
         except UnicodeDecodeError as error:
             self._drop()
             raise explain(error, self._path) from error
@@ -91,6 +96,13 @@ class SQLiteBatches:
             if not is_busy(error):
                 self._drop()
             raise explain(error, self._path) from error
+        if version != VERSION:
+            self._drop()
+            raise StoreUnavailable(
+                f"session database {self._path} was changed by another minisession (schema"
+                f" {version}; this one writes {VERSION}); nothing was stored. Upgrade all"
+                " processes that share it together"
+            )
         return connection
 
     def _commit(self, connection: sqlite3.Connection) -> None:

@@ -26,8 +26,12 @@ WAL = "PRAGMA journal_mode = WAL"
 _creating = threading.Lock()
 
 
-def connect(path: str, *, busy_timeout: float = BUSY_TIMEOUT) -> sqlite3.Connection:
+def connect(
+    path: str, *, busy_timeout: float = BUSY_TIMEOUT, migrate: bool = True
+) -> sqlite3.Connection:
     """Open a database, making it if it is not there, in autocommit mode.
+
+    Without `migrate`, a file of an older version is refused and left as it is.
 
     Raises:
         StoreUnavailable: with the path, the reason and what to do.
@@ -48,6 +52,8 @@ def connect(path: str, *, busy_timeout: float = BUSY_TIMEOUT) -> sqlite3.Connect
     except sqlite3.Error as error:
         raise explain(error, path) from error
     try:
+        if not migrate:
+            _refuse_older(connection, path)
         _prepare(connection, path)
         connection.execute(f"PRAGMA busy_timeout = {busy_timeout * 1000:.0f}")
     except (sqlite3.Error, UnicodeDecodeError) as error:
@@ -85,6 +91,18 @@ def _connect(path: str) -> sqlite3.Connection:
     )
 
 
+def _refuse_older(connection: sqlite3.Connection, path: str) -> None:
+    connection.execute("BEGIN")
+    version = _our_version(connection, path)
+    connection.execute("COMMIT")
+    if version not in (0, VERSION):
+        raise StoreUnavailable(
+            f"session database {path} was written by an older minisession (schema {version}; this"
+            f" one keeps {VERSION}) and was left as it is. The first application that opens it"
+            " with this one brings it up to date"
+        )
+
+
 def _prepare(connection: sqlite3.Connection, path: str) -> None:
     connection.execute("BEGIN")  # what is read here must be of one moment: others may create now
     version = _our_version(connection, path)
@@ -96,10 +114,16 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
         _bring_up_to_date(connection, path)
 
 
+def version_of(connection: sqlite3.Connection) -> int:
+    """Return the version of the schema that the file claims to have."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
 def _our_version(connection: sqlite3.Connection, path: str) -> int:
     """Return the version of our schema in the file, 0 if it is empty. Runs in a transaction."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    version = version_of(connection)
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application == APPLICATION_ID and version > VERSION:
         raise StoreUnavailable(
@@ -107,12 +131,12 @@ def _our_version(connection: sqlite3.Connection, path: str) -> int:
             f" one knows {VERSION}) and was left as it is. Upgrade minisession here (pip install"
             " --upgrade minisession), or name another file"
         )
-    if application != APPLICATION_ID and (application or version or tables):
+    if version < 0 or (application != APPLICATION_ID and (application or version or tables)):
         raise StoreUnavailable(
             f"{path} is a database of another program and was left as it is. Give the sessions a"
             " file of their own: store='sqlite:///sessions.db'"
         )
-    return int(version)
+    return version
 
 
 def _use_wal(connection: sqlite3.Connection, path: str) -> None:

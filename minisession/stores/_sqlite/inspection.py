@@ -25,6 +25,18 @@ OWNERLESS = "FROM item WHERE session NOT IN (SELECT id FROM session)"
 EXPIRE_ROW = "UPDATE session SET expires = 0 WHERE id = {}"
 
 
+def is_there(path: str) -> bool:
+    """Tell whether there is a database; what is not there is not made.
+
+    Raises:
+        StoreUnavailable: there is something that cannot be read, or is of another version.
+    """
+    if not os.path.exists(path):
+        return False
+    with _reading(path):
+        return True
+
+
 def inspect(path: str, now: float) -> Inspection:
     """Return how many sessions wait for a purge, and the room that file and log take.
 
@@ -55,7 +67,7 @@ def verify(path: str) -> list[str]:
 
 @contextmanager
 def _reading(path: str) -> Iterator[sqlite3.Connection]:
-    with closing(connect(path)) as connection:
+    with closing(connect(path, migrate=False)) as connection:
         connection.text_factory = bytes  # a damaged text is a find, no error
         try:
             yield connection
