@@ -139,7 +139,7 @@ def test_the_drawing_of_the_manual_is_one_of_this_program() -> None:
         (["--plot", "out.gif"], "'out.gif': allowed are .svg, .png, .html"),
         (["--plot", "no/out.svg"], "'no/out.svg': a file in a folder that exists is needed"),
         (["--json", "."], "'.': a file in a folder that exists is needed"),
-        (["--store", "sqlight:///x"], "store=sqlight://...: no such store"),
+        (["--store", "sqlight:///x"], "store=sqlight:...: no such store"),
     ],
 )
 def test_a_wrong_option_exits_with_2_and_says_what_is_allowed(

@@ -52,7 +52,7 @@ def test_help_names_what_there_is(
         (["serve", "shop:app", "--keyfile", "key.pem"], "keyfile='key.pem': allowed is"),
         (["serve", "shop:app", "--forwarded-allow-ips", "proxy"], "'proxy': allowed are addresses"),
         (["serve", "shop:app", "--head-timeout", "0"], "head_timeout=0.0: allowed is seconds"),
-        (["serve", "shop:app", "--store", "sqlight:///x"], "store=sqlight://...: no such store"),
+        (["serve", "shop:app", "--store", "sqlight:///x"], "store=sqlight:...: no such store"),
         (["demo", "--store", "sqlite"], "store='sqlite': no such store"),
         (["serve", "shop:ap"], "minisession serve shop:app"),
     ],
