@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -161,25 +161,42 @@ async def test_what_is_asked_of_a_store_that_has_closed_is_not_sent(server: Serv
         await reader.load("h", NOW)
 
 
+@asynccontextmanager
+async def silent() -> AsyncIterator[int]:
+    """A port where somebody accepts connections and never answers."""
+
+    async def ignore(stream: SocketStream) -> None:
+        async with stream:
+            await anyio.sleep_forever()
+
+    async with (
+        await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(listener.serve, ignore)
+        yield listener.listeners[0].extra(SocketAttribute.local_port)
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_sentinel_that_never_answers_leaves_time_for_the_next() -> None:
+    sentinel = redis_servers.sentinels().sentinel
+    async with silent() as port:
+        url = f"redis+sentinel://127.0.0.1:{port},127.0.0.1:{sentinel.port}/shop"
+        async with RedisStore(f"{url}?prefix={redis_servers.fresh_prefix()}") as store:
+            assert await commit(store, birth(k=b"v")) == Committed(0)
+            assert await items(store) == {"k": b"v"}
+
+
 @pytest.mark.usefixtures("short_timeouts")
 @pytest.mark.parametrize("kind", ["redis://{}", "redis+sentinel://{}/shop", "redis+cluster://{}"])
 async def test_who_accepts_and_never_answers_fails_the_opening(kind: str) -> None:
-    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
-        port = listener.listeners[0].extra(SocketAttribute.local_port)
-
-        async def ignore(stream: SocketStream) -> None:
-            async with stream:
-                await anyio.sleep_forever()
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(listener.serve, ignore)
-            with (
-                anyio.fail_after(5),
-                pytest.raises(StoreUnavailable, match=f":{port}|shop"),
-            ):
-                async with RedisStore(kind.format(f"127.0.0.1:{port}")):
-                    pass
-            tasks.cancel_scope.cancel()
+    async with silent() as port:
+        with (
+            anyio.fail_after(5),
+            pytest.raises(StoreUnavailable, match=f":{port}|shop"),
+        ):
+            async with RedisStore(kind.format(f"127.0.0.1:{port}")):
+                pass
 
 
 # --- a server that goes away ---------------------------------------------------------------------
