@@ -391,6 +391,26 @@ async def test_an_error_that_nobody_foresaw_is_a_doubt_and_costs_nobody_else(
     assert outcomes[1] == Gone()
 
 
+async def test_what_is_no_text_is_refused_alone_and_costs_nobody_else(server: Server) -> None:
+    async with RedisStore(server.url()) as store:
+        outcomes = await store.commit(
+            [
+                birth("before", k=b"v"),
+                replace(birth("a"), principal="\ud800"),
+                replace(birth("b"), items={"\udfff": b"v"}),
+                replace(birth("after"), principal="ada"),
+                Destroy("\ud800", None),
+            ],
+            NOW,
+        )
+
+    assert [outcomes[0], *outcomes[3:]] == [Committed(0), Committed(0), Gone()]
+    for outcome in outcomes[1:3]:
+        assert isinstance(outcome, StoreUnavailable)
+        assert "not Unicode text; nothing was stored" in str(outcome)
+    assert server.cli("KEYS", "minisession:{?}") == ""
+
+
 RIGHTS = EXPLANATIONS["NOPERM"].partition("SETUSER app ")[2].split()
 
 

@@ -45,7 +45,7 @@ class Reader:
 
     async def of_principal(self, principal: str, now: float) -> list[Summary]:
         """Return the living sessions that belong to `principal`, oldest first."""
-        key = self._keys.index(principal.encode())
+        key = self._keys.index(principal)
         (reply,) = await self._courier.read([Command(key, (b"ZRANGE", key, b"0", b"-1"))])
         listed = await self._summaries([handle.decode() for handle in _answered(reply)], now)
         theirs = [summary for summary in listed if summary.principal == principal]
