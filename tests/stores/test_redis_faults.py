@@ -506,6 +506,54 @@ async def test_a_connection_lost_before_anything_was_sent_stored_nothing(
     assert "nothing was stored" in str(outcome)
 
 
+async def test_a_connection_that_is_just_being_closed_refuses_and_the_store_goes_on(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with RedisStore(server.url()) as store:
+        commits = store._open.courier._nodes.all()[0].commits
+        connection = await commits._connected()
+
+        async def closing() -> BaseConnection:
+            connection._write_buffer_in.close()  # what coredis closes before it is unusable
+            return connection
+
+        with monkeypatch.context() as patched:
+            patched.setattr(commits, "_connected", closing)
+            outcome = await commit(store, birth())
+
+        assert isinstance(outcome, StoreUnavailable)
+        assert "ClosedResourceError; nothing was stored" in str(outcome)
+        await until(lambda: not connection.usable)
+        assert await commit(store, birth()) == Committed(0)
+
+
+async def test_a_task_that_fails_is_in_the_log_and_ends_nothing_else(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken() -> None:
+        raise ZeroDivisionError
+
+    async with RedisStore(server.url()) as store:
+        store._open.lanes._home.start(broken)
+        await until(lambda: "ZeroDivisionError" in caplog.text)
+
+        assert await commit(store, birth()) == Committed(0)
+
+
+async def test_a_stream_that_ends_in_the_handshake_is_a_refusal(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def ended(*_: object) -> None:
+        raise anyio.EndOfStream
+
+    monkeypatch.setattr(link, "_connect_tcp", ended)
+
+    with pytest.raises(StoreUnavailable, match="cannot be reached: EndOfStream"):
+        async with RedisStore(server.url()):
+            pass
+    assert caplog.text == ""
+
+
 async def test_a_bug_in_connecting_is_a_refusal_and_in_the_log(
     server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -40,6 +40,9 @@ between forgets idle connections, and the next request would wait for nothing.""
 
 logger = logging.getLogger("minisession.stores")
 
+CLOSED = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream)
+"""How a stream, or a buffer of coredis, says that the connection is gone."""
+
 Reply = Any
 """What the server answered, or the exception that stands for it."""
 
@@ -180,8 +183,9 @@ class Link:
                 ],
                 timeout=ANSWER_TIMEOUT,
             )
-        except RedisError as error:  # lost since it was looked at
-            return [NotSent(f"{self.name}: {error}; nothing was stored")] * len(commands)
+        except (RedisError, *CLOSED) as error:  # lost since it was looked at
+            why = str(error) or type(error).__name__
+            return [NotSent(f"{self.name}: {why}; nothing was stored")] * len(commands)
         return [self._reply(reply) for reply in await batch]
 
     def _reply(self, reply: Reply) -> Reply:
@@ -216,7 +220,7 @@ class Link:
             attempt.failure = f"{self.name} could not be reached within {CONNECT_TIMEOUT:g} s"
         except NotSent as error:
             attempt.failure = str(error)
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError, *CLOSED) as error:
             attempt.failure = self._why(error)
         except Exception as error:
             logger.exception("connecting to %s failed in a way nobody thought of", self.name)
@@ -258,7 +262,7 @@ class Link:
             cause = cause.__cause__
         if code_of(cause):
             return str(unreadable(cause, self.name))
-        return f"{self.name} cannot be reached: {cause}"
+        return f"{self.name} cannot be reached: {str(cause) or type(cause).__name__}"
 
 
 class _Connection(BaseConnection):
