@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import anyio
@@ -197,6 +197,95 @@ async def test_who_accepts_and_never_answers_fails_the_opening(kind: str) -> Non
         ):
             async with RedisStore(kind.format(f"127.0.0.1:{port}")):
                 pass
+
+
+@dataclass
+class Delay:
+    """A network between a store and a server, that can hold up a change on its way."""
+
+    port: int = 0
+    is_armed: bool = False
+    held_up: anyio.Event = field(default_factory=anyio.Event)
+    let_through: anyio.Event = field(default_factory=anyio.Event)
+    is_over: anyio.Event = field(default_factory=anyio.Event)
+
+    @asynccontextmanager
+    async def before(self, server: Server) -> AsyncIterator[None]:
+        async def connect(client: SocketStream) -> None:
+            async with (
+                client,
+                await anyio.connect_tcp("127.0.0.1", server.port) as there,
+                anyio.create_task_group() as tasks,
+            ):
+                tasks.start_soon(pump, there, client)
+                await self._send_on(client, there)
+                tasks.cancel_scope.cancel()
+
+        async def pump(there: SocketStream, client: SocketStream) -> None:
+            with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+                async for data in there:
+                    await client.send(data)
+
+        async with (
+            await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+            anyio.create_task_group() as tasks,
+        ):
+            self.port = listener.listeners[0].extra(SocketAttribute.local_port)
+            tasks.start_soon(listener.serve, connect)
+            yield
+            tasks.cancel_scope.cancel()
+
+    async def _send_on(self, client: SocketStream, there: SocketStream) -> None:
+        with suppress(anyio.BrokenResourceError):
+            async for data in client:
+                if self.is_armed and b"EVALSHA" in data:
+                    self.is_armed = False
+                    await self._hold_up(data, there)
+                else:
+                    await there.send(data)
+
+    async def _hold_up(self, data: bytes, there: SocketStream) -> None:
+        self.held_up.set()
+        await self.let_through.wait()
+        with suppress(anyio.BrokenResourceError, anyio.EndOfStream):
+            await there.send(data)
+            with anyio.move_on_after(1):
+                await there.receive()  # it is done, or the connection is closed
+        self.is_over.set()
+
+
+@pytest.mark.usefixtures("short_timeouts")
+async def test_what_was_held_up_on_an_old_connection_is_not_done_after_what_came_later(
+    server: Server,
+) -> None:
+    server.cli("ACL", "SETUSER", "app", "on", ">hush", *RIGHTS)
+    delay = Delay()
+    async with (
+        delay.before(server),
+        RedisStore(f"redis://app:hush@127.0.0.1:{delay.port}") as store,
+    ):
+        await commit(store, birth())
+        delay.is_armed = True
+
+        assert isinstance(await commit(store, write(items={"k": b"1"})), SaveOutcomeUnknown)
+        assert await commit(store, write(items={"k": b"2"})) == Committed(0)
+        delay.let_through.set()
+        await delay.is_over.wait()
+
+        assert await items(store) == {"k": b"2"}
+
+
+async def test_who_may_end_no_connections_goes_on_after_a_doubt(server: Server) -> None:
+    server.cli("ACL", "SETUSER", "app", "on", ">hush", *RIGHTS, "-client|kill")
+    async with RedisStore(f"redis://app:hush@127.0.0.1:{server.port}") as store:
+        await commit(store, birth())
+        commits = store._open.courier._nodes.all()[0].commits
+        old = await commits._connected()
+        commits._doubted[old.location] = old.client_id or 0
+        commits.drop()
+
+        assert await commit(store, write()) == Committed(0)
+        assert commits._doubted == {}
 
 
 # --- a server that goes away ---------------------------------------------------------------------

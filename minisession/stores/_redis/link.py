@@ -5,7 +5,8 @@ every wait for the server, all with a limit. It knows no session and no cluster.
 asked by a task of the store, so whoever gives up waiting takes no answer from anybody.
 
 Mutable state, all of it touched by tasks of one loop between suspensions: `_outbox`, what the next
-pipeline will send; `_connection`, usable or not; `_attempt`, while somebody connects.
+pipeline will send; `_connection`, usable or not; `_attempt`, while somebody connects; `_doubted`,
+by server the number that it gave the last connection on which something was not answered.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
 from anyio.abc import ByteStream, SocketAttribute, TaskStatus
 from coredis.commands.request import CommandRequest
-from coredis.connection import BaseConnection, TCPLocation
-from coredis.exceptions import RedisError
+from coredis.connection import BaseConnection, Location, TCPLocation
+from coredis.exceptions import RedisError, ResponseError
 
 from .errors import Lost, NotSent, Unanswered, code_of, unreadable
 from .home import Home
@@ -110,6 +112,7 @@ class Link:
         self._outbox: list[Pipeline] = []
         self._connection: BaseConnection | None = None
         self._attempt: _Attempt | None = None
+        self._doubted: dict[Location, int] = {}
         home.at_the_end(self._give_up)
 
     async def ask(self, commands: Sequence[Command]) -> list[Reply]:
@@ -186,7 +189,10 @@ class Link:
         except (RedisError, *CLOSED) as error:  # lost since it was looked at
             why = str(error) or type(error).__name__
             return [NotSent(f"{self.name}: {why}; nothing was stored")] * len(commands)
-        return [self._reply(reply) for reply in await batch]
+        replies = [self._reply(reply) for reply in await batch]
+        if connection.client_id and any(isinstance(reply, Unanswered) for reply in replies):
+            self._doubted[connection.location] = connection.client_id
+        return replies
 
     def _reply(self, reply: Reply) -> Reply:
         """Tell a server's error from a connection that gave none."""
@@ -238,6 +244,7 @@ class Link:
             if self._check is not None:
                 await self._check(connection)
             if self._scripts:
+                await self._end_doubted(connection)
                 loads = [connection.create_request(b"SCRIPT LOAD", s.text) for s in SCRIPTS]
                 for load in loads:
                     await load
@@ -245,6 +252,20 @@ class Link:
             connection.invalidate("it was not made in time, or is not fit for use")
             raise
         return connection
+
+    async def _end_doubted(self, connection: BaseConnection) -> None:
+        """Have the server close the connection before, if something on it was not answered.
+
+        What the network holds up there could otherwise be done after what is sent on this one. A
+        server that was started anew counts from 1, and may have given the number to somebody else.
+        """
+        doubted = self._doubted.get(connection.location)
+        if doubted is None:
+            return
+        if doubted < (connection.client_id or 0):
+            with suppress(ResponseError):  # it is closed already, or we may not: see the docs
+                await connection.create_request(b"CLIENT KILL", b"ID", b"%d" % doubted)
+        del self._doubted[connection.location]
 
     async def _run(self, connection: BaseConnection, attempt: _Attempt) -> None:
         """Keep a connection until it is lost."""
