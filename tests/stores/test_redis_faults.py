@@ -334,6 +334,29 @@ async def test_a_load_whose_connection_is_lost_is_asked_again(server: Server) ->
     assert loaded == [{"k": b"v"}]
 
 
+async def test_a_lost_connection_of_reads_puts_no_change_in_doubt(server: Server) -> None:
+    async with RedisStore(server.url()) as store:
+        await commit(store, birth(k=b"v"))
+        outcomes: list[Outcome] = []
+
+        async def save() -> None:
+            outcomes.append(await commit(store, write(items={"k": b"w"})))
+
+        async def load() -> None:
+            await items(store)
+
+        async with anyio.create_task_group() as tasks:
+            server.freeze()
+            tasks.start_soon(save)
+            tasks.start_soon(load)
+            await anyio.sleep(0.05)
+            store._open.courier._nodes.all()[0].reads.drop()
+            await anyio.sleep(0.05)
+            server.thaw()
+
+    assert outcomes == [Committed(0)]
+
+
 @pytest.mark.parametrize("options", [["--appendonly", "yes", "--appendfsync", "always"]])
 async def test_a_restart_under_load_loses_nothing_acknowledged(
     options: list[str], tally: Tally
@@ -574,6 +597,8 @@ async def test_a_slot_that_nobody_holds_refuses_and_is_asked_for_again() -> None
         assert "no server of the cluster holds slot" in str(outcome)
         with pytest.raises(StoreUnavailable, match="no server of the cluster holds slot"):
             await store.load("h", NOW)
+        await until(lambda: bool(nodes._owners))
+        assert await commit(store, birth()) == Committed(0)
 
 
 async def test_a_connection_lost_before_anything_was_sent_stored_nothing(

@@ -69,7 +69,7 @@ class Lost(Unanswered):
     """The connection was lost meanwhile; the next one may be better."""
 
 
-def code_of(error: Exception) -> str:
+def code_of(error: object) -> str:
     """Return the code of a server's error, such as READONLY; empty if no server said it."""
     if not isinstance(error, said.RedisError):
         return ""

@@ -66,8 +66,11 @@ class Nodes(Protocol):
         """
         ...
 
-    def suspect(self, node: Node) -> None:
-        """Look anew: this one failed, or does not hold what it should. Waits for nothing."""
+    def suspect(self, node: Node | None, *, said: bool) -> None:
+        """Look anew: this one failed, or `said` that it is the wrong one. Waits for nothing.
+
+        None where nobody is known to hold a key.
+        """
         ...
 
 
@@ -96,9 +99,13 @@ class OneNode:
             if isinstance(reply, Exception):
                 raise unreadable(reply, self._node.name)
 
-    def suspect(self, node: Node) -> None:
-        """Look for it anew with the next command."""
-        node.drop()
+    def suspect(self, node: Node | None, *, said: bool) -> None:  # noqa: ARG002
+        """Look for it anew with the next command, if it said that it is the wrong one.
+
+        A connection that is lost says nothing about the other one.
+        """
+        if said:
+            self._node.drop()
 
 
 def single(home: Home, login: Login, place: Place) -> OneNode:
