@@ -26,9 +26,9 @@ class Keys:
         """Return the key of a session."""
         return f"{self.prefix}{{{handle}}}".encode(errors="surrogatepass")
 
-    def handle(self, key: bytes) -> str:
+    def handle(self, key: str) -> str:
         """Return the handle that a session's key names."""
-        return key.decode()[len(self.prefix) + 1 : -1]
+        return key[len(self.prefix) + 1 : -1]
 
     @property
     def sessions(self) -> str:
