@@ -71,7 +71,7 @@ class Home:
     def start(self, function: Callable[[*Ts], Coroutine[Any, Any, None]], *args: *Ts) -> None:
         """Start a task. What it raises ends it alone. From the store's own loop only."""
         assert self._tasks is not None, "open it first"  # noqa: S101
-        self._context.run(partial(self._tasks.start_soon, _guarded, partial(function, *args)))
+        self._context.run(self._tasks.start_soon, _guarded, partial(function, *args))
 
 
 async def _guarded(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
