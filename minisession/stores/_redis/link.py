@@ -187,6 +187,8 @@ class Link:
                 timeout=ANSWER_TIMEOUT,
             )
         except (RedisError, *CLOSED) as error:  # lost since it was looked at
+            if self._home.is_closing:
+                return [self._closed()] * len(commands)
             why = str(error) or type(error).__name__
             return [NotSent(f"{self.name}: {why}; nothing was stored")] * len(commands)
         replies = [self._reply(reply) for reply in await batch]
