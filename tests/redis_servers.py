@@ -19,6 +19,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +29,9 @@ NEEDS_REDIS = pytest.mark.needs("redis-server", "redis-sentinel", "redis-cli", "
 NEEDS_VALKEY = pytest.mark.needs("valkey-server", "redis-cli", "Linux")
 
 _prefixes = itertools.count()
+
+_starter = ThreadPoolExecutor(1)
+"""The thread that starts the servers: the kernel kills them when that ends, and it ends last."""
 
 
 def fresh_prefix() -> str:
@@ -63,6 +67,20 @@ class Server:
         self.start()
 
     def start(self) -> None:
+        """Start it on its port; on another one if that was taken since it was found free."""
+        try:
+            self._start()
+        except (AssertionError, subprocess.TimeoutExpired):
+            if "Address already in use" not in self.log:
+                raise
+            self.port = free_port()
+            self._start()
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def _start(self) -> None:
         config = self.folder / "server.conf"
         ports = ["--port", "0", "--tls-port", str(self.port)]
         if not self.tls:
@@ -71,19 +89,20 @@ class Server:
             config.touch()
             ports += ["--save", "", "--bind", "127.0.0.1", "--dir", str(self.folder)]
             ports += ["--repl-diskless-sync-delay", "0"]
-        # The kernel kills it when the thread that started it ends, however that ends.
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", self.program, config, *ports, *self.options],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=self.folder,
-            )
+        with (self.folder / "log").open("wb") as log:
+            words = ["setpriv", "--pdeathsig", "KILL", self.program, str(config), *ports]
+
+            def start() -> subprocess.Popen[bytes]:
+                return subprocess.Popen(
+                    [*words, *self.options], stdout=log, stderr=subprocess.STDOUT, cwd=self.folder
+                )
+
+            self.process = _starter.submit(start).result()
         until(self.answers, f"{self.program} answers: {self.folder}/log")
 
     def answers(self) -> bool:
         assert self.process is not None
-        assert self.process.poll() is None, (self.folder / "log").read_text()[-2000:]
+        assert self.process.poll() is None, self.log[-2000:]
         if self.tls:
             with socket.socket() as probe:
                 return probe.connect_ex(("127.0.0.1", self.port)) == 0

@@ -79,6 +79,8 @@ class Session(MutableMapping[str, Any]):
                 f"session.principal: {type(name).__name__} is not a name;"
                 ' assign a str such as "user:7", or None'
             )
+        if name is not None:
+            _check_name(name)
         self._ledger.name_principal(name)
 
     def __repr__(self) -> str:
@@ -275,3 +277,14 @@ class Session(MutableMapping[str, Any]):
             ledger.passive_depth -= 1
             if not ledger.active:
                 ledger.ready = False
+
+
+def _check_name(name: str) -> None:
+    """Refuse a principal that has no bytes in UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise UnstorableValue(
+            "session.principal: a name with a lone surrogate cannot be stored, it is not Unicode"
+            " text; write name.encode('utf-8', 'replace').decode()"
+        ) from None

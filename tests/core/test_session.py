@@ -480,6 +480,17 @@ def test_a_principal_is_a_name_or_nobody(session: Session, name: Any) -> None:
     assert not session.is_started
 
 
+def test_a_principal_that_is_no_unicode_text_is_refused_where_it_is_assigned(
+    session: Session,
+) -> None:
+    with pytest.raises(UnstorableValue) as refusal:
+        session.principal = "a\udcff"
+
+    assert str(refusal.value).startswith("session.principal: a name with a lone surrogate")
+    assert "write name.encode('utf-8', 'replace')" in str(refusal.value)
+    assert not session.is_started
+
+
 def test_a_principal_is_stored_and_taken_back(desk: Desk, session: Session) -> None:
     session["a"] = 1
     session.principal = "user:7"

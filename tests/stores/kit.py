@@ -39,9 +39,9 @@ async def items(store: Store, handle: str = "h") -> Mapping[str, bytes] | None:
     return None if record is None else record.items
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Look again and again, for at most ten seconds, until a condition holds."""
-    with anyio.fail_after(10):
+async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    """Look again and again, until a condition holds."""
+    with anyio.fail_after(seconds):
         while not condition():  # noqa: ASYNC110  # what a thread does sets no event
             await anyio.sleep(0.001)
 

@@ -193,6 +193,43 @@ async def test_the_expiry_moves_with_the_session(store: RedisStore, prefix: str)
     assert 90_000 < int(cli("PTTL", key(prefix))) <= 100_000
 
 
+@pytest.mark.parametrize(
+    ("life", "lives"), [(-0.0005, False), (0.0, False), (1e17, True), (float("inf"), True)]
+)
+async def test_a_life_of_any_length_is_one_that_the_server_takes(
+    store: RedisStore, prefix: str, life: float, lives: bool
+) -> None:
+    await commit(store, birth())
+
+    change = replace(write(), expires=NOW + life, principal="ada")
+    assert await store.commit([change], NOW) == [Committed(0)]
+
+    assert cli("EXISTS", key(prefix)) == str(int(lives))
+    assert len(await store.of_principal("ada", NOW)) == int(lives)
+
+
+async def test_what_others_have_put_there_that_is_no_text_is_left_out(
+    store: RedisStore, prefix: str
+) -> None:
+    await store.commit([replace(birth(), principal="ada")], NOW)
+    marked = Keys(prefix)
+    await _put(marked.session("").replace(b"{}", b"{\xff}"), b"hset", b"v", b"1")
+    await _put(marked.index("ada"), b"zadd", b"5", b"\xfe")
+
+    assert [summary.handle for summary in await store.scan(NOW)] == ["h"]
+    assert [summary.handle for summary in await store.of_principal("ada", NOW)] == ["h"]
+
+
+async def _put(key: bytes, command: bytes, *words: bytes) -> None:
+    """Give the server a command as bytes, which no command line can."""
+    parts = [command, key, *words]
+    sent = b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
+    server = redis_servers.redis()
+    async with await anyio.connect_tcp("127.0.0.1", server.port) as stream:
+        await stream.send(b"*%d\r\n%s" % (len(parts), sent))
+        assert await stream.receive() == b":1\r\n"
+
+
 @pytest.mark.parametrize("name", ["a*b:", "a?[x]:", "a\\b:"])
 async def test_a_prefix_matches_only_itself(name: str) -> None:
     server = redis_servers.redis()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import anyio
 import anyio.to_thread
@@ -19,9 +20,13 @@ from tests import redis_servers
 from tests.effort import SOAK, Tally, effort
 from tests.redis_servers import Cluster, Sentinels
 
-from .kit import NOW, birth, until, write
+from .kit import NOW, birth, write
+from .kit import until as until_soon
 
 pytestmark = [pytest.mark.anyio, redis_servers.NEEDS_REDIS]
+
+
+until = partial(until_soon, seconds=30)  # a failover takes its time on a busy machine
 
 
 @pytest.fixture(autouse=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import anyio
@@ -161,25 +161,131 @@ async def test_what_is_asked_of_a_store_that_has_closed_is_not_sent(server: Serv
         await reader.load("h", NOW)
 
 
+@asynccontextmanager
+async def silent() -> AsyncIterator[int]:
+    """A port where somebody accepts connections and never answers."""
+
+    async def ignore(stream: SocketStream) -> None:
+        async with stream:
+            await anyio.sleep_forever()
+
+    async with (
+        await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(listener.serve, ignore)
+        yield listener.listeners[0].extra(SocketAttribute.local_port)
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_sentinel_that_never_answers_leaves_time_for_the_next() -> None:
+    sentinel = redis_servers.sentinels().sentinel
+    async with silent() as port:
+        url = f"redis+sentinel://127.0.0.1:{port},127.0.0.1:{sentinel.port}/shop"
+        async with RedisStore(f"{url}?prefix={redis_servers.fresh_prefix()}") as store:
+            assert await commit(store, birth(k=b"v")) == Committed(0)
+            assert await items(store) == {"k": b"v"}
+
+
 @pytest.mark.usefixtures("short_timeouts")
 @pytest.mark.parametrize("kind", ["redis://{}", "redis+sentinel://{}/shop", "redis+cluster://{}"])
 async def test_who_accepts_and_never_answers_fails_the_opening(kind: str) -> None:
-    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
-        port = listener.listeners[0].extra(SocketAttribute.local_port)
+    async with silent() as port:
+        with (
+            anyio.fail_after(5),
+            pytest.raises(StoreUnavailable, match=f":{port}|shop"),
+        ):
+            async with RedisStore(kind.format(f"127.0.0.1:{port}")):
+                pass
 
-        async def ignore(stream: SocketStream) -> None:
-            async with stream:
-                await anyio.sleep_forever()
 
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(listener.serve, ignore)
-            with (
-                anyio.fail_after(5),
-                pytest.raises(StoreUnavailable, match=f":{port}|shop"),
+@dataclass
+class Delay:
+    """A network between a store and a server, that can hold up a change on its way."""
+
+    port: int = 0
+    is_armed: bool = False
+    held_up: anyio.Event = field(default_factory=anyio.Event)
+    let_through: anyio.Event = field(default_factory=anyio.Event)
+    is_over: anyio.Event = field(default_factory=anyio.Event)
+
+    @asynccontextmanager
+    async def before(self, server: Server) -> AsyncIterator[None]:
+        async def connect(client: SocketStream) -> None:
+            async with (
+                client,
+                await anyio.connect_tcp("127.0.0.1", server.port) as there,
+                anyio.create_task_group() as tasks,
             ):
-                async with RedisStore(kind.format(f"127.0.0.1:{port}")):
-                    pass
+                tasks.start_soon(pump, there, client)
+                await self._send_on(client, there)
+                tasks.cancel_scope.cancel()
+
+        async def pump(there: SocketStream, client: SocketStream) -> None:
+            with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+                async for data in there:
+                    await client.send(data)
+
+        async with (
+            await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+            anyio.create_task_group() as tasks,
+        ):
+            self.port = listener.listeners[0].extra(SocketAttribute.local_port)
+            tasks.start_soon(listener.serve, connect)
+            yield
             tasks.cancel_scope.cancel()
+
+    async def _send_on(self, client: SocketStream, there: SocketStream) -> None:
+        with suppress(anyio.BrokenResourceError):
+            async for data in client:
+                if self.is_armed and b"EVALSHA" in data:
+                    self.is_armed = False
+                    await self._hold_up(data, there)
+                else:
+                    await there.send(data)
+
+    async def _hold_up(self, data: bytes, there: SocketStream) -> None:
+        self.held_up.set()
+        await self.let_through.wait()
+        with suppress(anyio.BrokenResourceError, anyio.EndOfStream):
+            await there.send(data)
+            with anyio.move_on_after(1):
+                await there.receive()  # it is done, or the connection is closed
+        self.is_over.set()
+
+
+@pytest.mark.usefixtures("short_timeouts")
+async def test_what_was_held_up_on_an_old_connection_is_not_done_after_what_came_later(
+    server: Server,
+) -> None:
+    server.cli("ACL", "SETUSER", "app", "on", ">hush", *RIGHTS)
+    delay = Delay()
+    async with (
+        delay.before(server),
+        RedisStore(f"redis://app:hush@127.0.0.1:{delay.port}") as store,
+    ):
+        await commit(store, birth())
+        delay.is_armed = True
+
+        assert isinstance(await commit(store, write(items={"k": b"1"})), SaveOutcomeUnknown)
+        assert await commit(store, write(items={"k": b"2"})) == Committed(0)
+        delay.let_through.set()
+        await delay.is_over.wait()
+
+        assert await items(store) == {"k": b"2"}
+
+
+async def test_who_may_end_no_connections_goes_on_after_a_doubt(server: Server) -> None:
+    server.cli("ACL", "SETUSER", "app", "on", ">hush", *RIGHTS, "-client|kill")
+    async with RedisStore(f"redis://app:hush@127.0.0.1:{server.port}") as store:
+        await commit(store, birth())
+        commits = store._open.courier._nodes.all()[0].commits
+        old = await commits._connected()
+        commits._doubted[old.location] = old.client_id or 0
+        commits.drop()
+
+        assert await commit(store, write()) == Committed(0)
+        assert commits._doubted == {}
 
 
 # --- a server that goes away ---------------------------------------------------------------------
@@ -226,6 +332,29 @@ async def test_a_load_whose_connection_is_lost_is_asked_again(server: Server) ->
             store._open.courier._nodes.all()[0].reads.drop()
 
     assert loaded == [{"k": b"v"}]
+
+
+async def test_a_lost_connection_of_reads_puts_no_change_in_doubt(server: Server) -> None:
+    async with RedisStore(server.url()) as store:
+        await commit(store, birth(k=b"v"))
+        outcomes: list[Outcome] = []
+
+        async def save() -> None:
+            outcomes.append(await commit(store, write(items={"k": b"w"})))
+
+        async def load() -> None:
+            await items(store)
+
+        async with anyio.create_task_group() as tasks:
+            server.freeze()
+            tasks.start_soon(save)
+            tasks.start_soon(load)
+            await anyio.sleep(0.05)
+            store._open.courier._nodes.all()[0].reads.drop()
+            await anyio.sleep(0.05)
+            server.thaw()
+
+    assert outcomes == [Committed(0)]
 
 
 @pytest.mark.parametrize("options", [["--appendonly", "yes", "--appendfsync", "always"]])
@@ -374,6 +503,26 @@ async def test_an_error_that_nobody_foresaw_is_a_doubt_and_costs_nobody_else(
     assert outcomes[1] == Gone()
 
 
+async def test_what_is_no_text_is_refused_alone_and_costs_nobody_else(server: Server) -> None:
+    async with RedisStore(server.url()) as store:
+        outcomes = await store.commit(
+            [
+                birth("before", k=b"v"),
+                replace(birth("a"), principal="\ud800"),
+                replace(birth("b"), items={"\udfff": b"v"}),
+                replace(birth("after"), principal="ada"),
+                Destroy("\ud800", None),
+            ],
+            NOW,
+        )
+
+    assert [outcomes[0], *outcomes[3:]] == [Committed(0), Committed(0), Gone()]
+    for outcome in outcomes[1:3]:
+        assert isinstance(outcome, StoreUnavailable)
+        assert "not Unicode text; nothing was stored" in str(outcome)
+    assert server.cli("KEYS", "minisession:{?}") == ""
+
+
 RIGHTS = EXPLANATIONS["NOPERM"].partition("SETUSER app ")[2].split()
 
 
@@ -448,6 +597,8 @@ async def test_a_slot_that_nobody_holds_refuses_and_is_asked_for_again() -> None
         assert "no server of the cluster holds slot" in str(outcome)
         with pytest.raises(StoreUnavailable, match="no server of the cluster holds slot"):
             await store.load("h", NOW)
+        await until(lambda: bool(nodes._owners))
+        assert await commit(store, birth()) == Committed(0)
 
 
 async def test_a_connection_lost_before_anything_was_sent_stored_nothing(
@@ -467,6 +618,54 @@ async def test_a_connection_lost_before_anything_was_sent_stored_nothing(
 
     assert isinstance(outcome, StoreUnavailable)
     assert "nothing was stored" in str(outcome)
+
+
+async def test_a_connection_that_is_just_being_closed_refuses_and_the_store_goes_on(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with RedisStore(server.url()) as store:
+        commits = store._open.courier._nodes.all()[0].commits
+        connection = await commits._connected()
+
+        async def closing() -> BaseConnection:
+            connection._write_buffer_in.close()  # what coredis closes before it is unusable
+            return connection
+
+        with monkeypatch.context() as patched:
+            patched.setattr(commits, "_connected", closing)
+            outcome = await commit(store, birth())
+
+        assert isinstance(outcome, StoreUnavailable)
+        assert "ClosedResourceError; nothing was stored" in str(outcome)
+        await until(lambda: not connection.usable)
+        assert await commit(store, birth()) == Committed(0)
+
+
+async def test_a_task_that_fails_is_in_the_log_and_ends_nothing_else(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken() -> None:
+        raise ZeroDivisionError
+
+    async with RedisStore(server.url()) as store:
+        store._open.lanes._home.start(broken)
+        await until(lambda: "ZeroDivisionError" in caplog.text)
+
+        assert await commit(store, birth()) == Committed(0)
+
+
+async def test_a_stream_that_ends_in_the_handshake_is_a_refusal(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def ended(*_: object) -> None:
+        raise anyio.EndOfStream
+
+    monkeypatch.setattr(link, "_connect_tcp", ended)
+
+    with pytest.raises(StoreUnavailable, match="cannot be reached: EndOfStream"):
+        async with RedisStore(server.url()):
+            pass
+    assert caplog.text == ""
 
 
 async def test_a_bug_in_connecting_is_a_refusal_and_in_the_log(

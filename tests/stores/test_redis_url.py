@@ -64,6 +64,8 @@ def test_a_url_says_where_the_sessions_are(url: str, place: Place) -> None:
         ("redis+sentinel://host/shop/x", ("database", "a number")),
         ("redis+cluster://host/1", ("one database", "redis+cluster://host1:6379")),
         ("redis://host?wiat=1", ("option 'wiat'", "prefix, wait, waitaof, cafile", "?wait=1")),
+        ("redis://app:hu?sh@host", ("percent-encoded", "redis://user:pass%3Fword@host:6379/0")),
+        ("redis://host?x-y=1", ("options", "prefix, wait, waitaof, cafile")),
         ("redis://host?wait=1&wait=2", ("at most once",)),
         ("redis://host?wait=-1", ("wait", "number of replicas", "?wait=1")),
         ("redis://host?wait=all", ("wait", "number of replicas")),
@@ -89,6 +91,10 @@ def test_what_is_wrong_is_named_with_a_line_that_is_right(url: str, words: tuple
         "redis://app:hush-hush@host?what=1",
         "rediss://app:hush-hush@host?cafile=/nowhere&wait=x",
         "redis+cluster://app:hush-hush@a/1",
+        "redis://app:hu?sh-hush@host",
+        "redis://app:12?sh-hush@host",
+        "redis://app:12?hush-hush=@host",
+        "redis://app:12?a=b&hush@host",
     ],
 )
 def test_a_password_is_not_in_the_error(url: str) -> None:

@@ -68,8 +68,10 @@ end
 
 local function digits(number) return string.format('%.0f', number) end
 
+-- The server refuses a life of -0, and one that its clock cannot add.
 local function expire()
-  redis.call('PEXPIRE', key, digits(math.ceil((expires - now) * 1000)))
+  local life = math.ceil((expires - now) * 1000)
+  redis.call('PEXPIRE', key, digits(math.max(0, math.min(life, 2 ^ 53))))
 end
 
 -- Committed. An index that ends less than half a life after the session must be written anew: then

@@ -61,13 +61,13 @@ class Cluster:
         if not self._owners:
             raise StoreUnavailable(f"no server of the cluster tells its slots: {problems}")
 
-    def suspect(self, node: Node) -> None:
+    def suspect(self, node: Node | None, *, said: bool) -> None:  # noqa: ARG002
         """Look at the map anew; ask the server that failed last."""
         if not (self._is_looking or self._home.is_closing):
             self._is_looking = True
             self._home.start(self._look_soon, node)
 
-    async def _look_soon(self, failed: Node) -> None:
+    async def _look_soon(self, failed: Node | None) -> None:
         try:
             known = [address for address, node in self._nodes.items() if node in self.all()]
             last = [address for address, node in self._nodes.items() if node is failed]

@@ -113,6 +113,7 @@ class Courier:
                 node = errand.node or self._nodes.node_of(errand.command.key)
             except NotSent as error:
                 errand.reply = error
+                self._nodes.suspect(None, said=False)
             else:
                 errand.node = node
                 errand.server = node.name
@@ -134,8 +135,10 @@ class Courier:
         replies = await link.ask(pipeline)
         for errand, place in zip(errands, places, strict=True):
             errand.reply = replies[place]
-        if any(_is_elsewhere(errand.reply) for errand in errands):
-            self._nodes.suspect(node)
+        if any(code_of(errand.reply) in LOOK_ANEW for errand in errands):
+            self._nodes.suspect(node, said=True)
+        elif any(isinstance(errand.reply, NotSent | Unanswered) for errand in errands):
+            self._nodes.suspect(node, said=False)
         if way == "commits":
             self._confirm(errands, replies[len(pipeline) - len(self._confirmation) :])
 
@@ -172,13 +175,6 @@ def _reset(errand: _Errand) -> _Errand:
 
 def _said(errand: _Errand, say: Callable[[Exception, str], StoreError]) -> Reply:
     return say(errand.reply, errand.server) if isinstance(errand.reply, Exception) else errand.reply
-
-
-def _is_elsewhere(reply: Reply) -> bool:
-    """Tell whether a reply says that somebody else may have to be asked from now on."""
-    if isinstance(reply, NotSent | Unanswered):
-        return True
-    return isinstance(reply, Exception) and code_of(reply) in LOOK_ANEW
 
 
 def _confirmation(place: Place) -> list[Command]:

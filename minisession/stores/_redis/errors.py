@@ -52,7 +52,7 @@ EXPLANATIONS = {
     "UNKILLABLE": "is busy with a script of somebody else that has written already. Wait, or ask"
     " whoever runs it",
     "WRONGPASS": "does not accept this user and password. Check them in the URL; characters such as"
-    " @ : / must be percent-encoded there",
+    " ? @ : / must be percent-encoded there",
 }
 """Of the codes with which a server refuses a command as a whole, before anything is done."""
 
@@ -69,7 +69,7 @@ class Lost(Unanswered):
     """The connection was lost meanwhile; the next one may be better."""
 
 
-def code_of(error: Exception) -> str:
+def code_of(error: object) -> str:
     """Return the code of a server's error, such as READONLY; empty if no server said it."""
     if not isinstance(error, said.RedisError):
         return ""

@@ -9,6 +9,7 @@ whoever opened the store does not reach them: what was handed over is to be stor
 from __future__ import annotations
 
 import contextvars
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
@@ -16,6 +17,8 @@ from typing import Any, TypeVarTuple
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
+
+logger = logging.getLogger("minisession.stores")
 
 Ts = TypeVarTuple("Ts")
 
@@ -66,6 +69,14 @@ class Home:
         self._last_acts.append(act)
 
     def start(self, function: Callable[[*Ts], Coroutine[Any, Any, None]], *args: *Ts) -> None:
-        """Start a task. It must not raise, or the store ends. From the store's own loop only."""
+        """Start a task. What it raises ends it alone. From the store's own loop only."""
         assert self._tasks is not None, "open it first"  # noqa: S101
-        self._context.run(partial(self._tasks.start_soon, function, *args))
+        self._context.run(self._tasks.start_soon, _guarded, partial(function, *args))
+
+
+async def _guarded(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Log what a task raises: a bug in one of them must not end the store, and the lifespan."""
+    try:
+        await function()
+    except Exception:
+        logger.exception("a task of a Redis store failed in a way nobody thought of")

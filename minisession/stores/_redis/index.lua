@@ -5,7 +5,7 @@
 local key, now = KEYS[1], tonumber(ARGV[3])
 redis.call('ZREMRANGEBYSCORE', key, '-inf', ARGV[3])
 redis.call('ZADD', key, 'GT', ARGV[2], ARGV[1])
-local life = math.ceil((tonumber(ARGV[2]) - now) * 1000)
+local life = math.max(0, math.min(math.ceil((tonumber(ARGV[2]) - now) * 1000), 2 ^ 53))
 if redis.call('PTTL', key) < life then
   redis.call('PEXPIRE', key, string.format('%.0f', life))
 end

@@ -2,6 +2,7 @@
 
 A session is one key, whose handle is the part in braces: all that is ever stored of a session
 shares a slot. The index of a principal has a key of its own, which does not show the principal.
+What is not Unicode text has keys as well, under which nothing is ever stored.
 """
 
 from __future__ import annotations
@@ -23,19 +24,21 @@ class Keys:
 
     def session(self, handle: str) -> bytes:
         """Return the key of a session."""
-        return f"{self.prefix}{{{handle}}}".encode()
+        return f"{self.prefix}{{{handle}}}".encode(errors="surrogatepass")
 
-    def handle(self, key: bytes) -> str:
+    def handle(self, key: str) -> str:
         """Return the handle that a session's key names."""
-        return key.decode()[len(self.prefix) + 1 : -1]
+        return key[len(self.prefix) + 1 : -1]
 
     @property
     def sessions(self) -> str:
         """The pattern that matches the keys of all sessions, and no other."""
         return self.prefix.translate(_GLOB) + "{*}"
 
-    def index(self, principal: bytes) -> bytes:
+    def index(self, principal: str | bytes) -> bytes:
         """Return the key of the index of a principal's sessions."""
+        if isinstance(principal, str):
+            principal = principal.encode(errors="surrogatepass")
         return f"{self.prefix}of:{hashlib.sha256(principal).hexdigest()}".encode()
 
 

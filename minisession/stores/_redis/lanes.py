@@ -171,15 +171,30 @@ class Lanes:
     async def _apply(self, jobs: Sequence[Job]) -> list[Applied]:
         """Apply the jobs; a bug there must neither end the task nor leave anybody waiting."""
         try:
-            refused = await self._index(jobs)
-            sent = [job for job in jobs if _handle(job) not in refused]
-            replies = await self._courier.write([self._command(job) for job in sent])
+            built, refused = self._built(jobs)
+            refused |= await self._index([job for job in jobs if _handle(job) in built])
+            sent = {handle: built[handle] for handle in built if handle not in refused}
+            replies = await self._courier.write(list(sent.values()))
         except Exception as error:
             logger.exception("applying %d changes failed in a way nobody thought of", len(jobs))
             message = f"the store failed in an unforeseen way ({type(error).__name__}); see the log"
             return [(SaveOutcomeUnknown(message), None) for _ in jobs]
-        came: Mapping[str, Reply] = dict(zip(map(_handle, sent), replies, strict=True)) | refused
+        came: Mapping[str, Reply] = dict(zip(sent, replies, strict=True)) | refused
         return [_applied(_change(job), came[_handle(job)]) for job in jobs]
+
+    def _built(self, jobs: Sequence[Job]) -> tuple[dict[str, Command], dict[str, StoreError]]:
+        """Return by handle what is to be sent, and what cannot be, because it is no text."""
+        built: dict[str, Command] = {}
+        refused: dict[str, StoreError] = {}
+        for job in jobs:
+            try:
+                built[_handle(job)] = self._command(job)
+            except UnicodeEncodeError:
+                refused[_handle(job)] = StoreUnavailable(
+                    "a principal or a key with a lone surrogate cannot be stored, it is not"
+                    " Unicode text; nothing was stored"
+                )
+        return built, refused
 
     def _command(self, job: Job) -> Command:
         change = _change(job)

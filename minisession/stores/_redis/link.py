@@ -5,7 +5,8 @@ every wait for the server, all with a limit. It knows no session and no cluster.
 asked by a task of the store, so whoever gives up waiting takes no answer from anybody.
 
 Mutable state, all of it touched by tasks of one loop between suspensions: `_outbox`, what the next
-pipeline will send; `_connection`, usable or not; `_attempt`, while somebody connects.
+pipeline will send; `_connection`, usable or not; `_attempt`, while somebody connects; `_doubted`,
+by server the number that it gave the last connection on which something was not answered.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
 from anyio.abc import ByteStream, SocketAttribute, TaskStatus
 from coredis.commands.request import CommandRequest
-from coredis.connection import BaseConnection, TCPLocation
-from coredis.exceptions import RedisError
+from coredis.connection import BaseConnection, Location, TCPLocation
+from coredis.exceptions import RedisError, ResponseError
 
 from .errors import Lost, NotSent, Unanswered, code_of, unreadable
 from .home import Home
@@ -39,6 +41,9 @@ KEEPALIVE: dict[int, int] = {
 between forgets idle connections, and the next request would wait for nothing."""
 
 logger = logging.getLogger("minisession.stores")
+
+CLOSED = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream)
+"""How a stream, or a buffer of coredis, says that the connection is gone."""
 
 Reply = Any
 """What the server answered, or the exception that stands for it."""
@@ -107,6 +112,7 @@ class Link:
         self._outbox: list[Pipeline] = []
         self._connection: BaseConnection | None = None
         self._attempt: _Attempt | None = None
+        self._doubted: dict[Location, int] = {}
         home.at_the_end(self._give_up)
 
     async def ask(self, commands: Sequence[Command]) -> list[Reply]:
@@ -180,9 +186,15 @@ class Link:
                 ],
                 timeout=ANSWER_TIMEOUT,
             )
-        except RedisError as error:  # lost since it was looked at
-            return [NotSent(f"{self.name}: {error}; nothing was stored")] * len(commands)
-        return [self._reply(reply) for reply in await batch]
+        except (RedisError, *CLOSED) as error:  # lost since it was looked at
+            if self._home.is_closing:
+                return [self._closed()] * len(commands)
+            why = str(error) or type(error).__name__
+            return [NotSent(f"{self.name}: {why}; nothing was stored")] * len(commands)
+        replies = [self._reply(reply) for reply in await batch]
+        if connection.client_id and any(isinstance(reply, Unanswered) for reply in replies):
+            self._doubted[connection.location] = connection.client_id
+        return replies
 
     def _reply(self, reply: Reply) -> Reply:
         """Tell a server's error from a connection that gave none."""
@@ -216,7 +228,7 @@ class Link:
             attempt.failure = f"{self.name} could not be reached within {CONNECT_TIMEOUT:g} s"
         except NotSent as error:
             attempt.failure = str(error)
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError, *CLOSED) as error:
             attempt.failure = self._why(error)
         except Exception as error:
             logger.exception("connecting to %s failed in a way nobody thought of", self.name)
@@ -234,6 +246,7 @@ class Link:
             if self._check is not None:
                 await self._check(connection)
             if self._scripts:
+                await self._end_doubted(connection)
                 loads = [connection.create_request(b"SCRIPT LOAD", s.text) for s in SCRIPTS]
                 for load in loads:
                     await load
@@ -241,6 +254,20 @@ class Link:
             connection.invalidate("it was not made in time, or is not fit for use")
             raise
         return connection
+
+    async def _end_doubted(self, connection: BaseConnection) -> None:
+        """Have the server close the connection before, if something on it was not answered.
+
+        What the network holds up there could otherwise be done after what is sent on this one. A
+        server that was started anew counts from 1, and may have given the number to somebody else.
+        """
+        doubted = self._doubted.get(connection.location)
+        if doubted is None:
+            return
+        if doubted < (connection.client_id or 0):
+            with suppress(ResponseError):  # it is closed already, or we may not: see the docs
+                await connection.create_request(b"CLIENT KILL", b"ID", b"%d" % doubted)
+        del self._doubted[connection.location]
 
     async def _run(self, connection: BaseConnection, attempt: _Attempt) -> None:
         """Keep a connection until it is lost."""
@@ -258,7 +285,7 @@ class Link:
             cause = cause.__cause__
         if code_of(cause):
             return str(unreadable(cause, self.name))
-        return f"{self.name} cannot be reached: {cause}"
+        return f"{self.name} cannot be reached: {str(cause) or type(cause).__name__}"
 
 
 class _Connection(BaseConnection):

@@ -7,6 +7,7 @@ again, session by session, and what has expired by the asker's clock is left out
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterable
+from contextlib import suppress
 from heapq import nsmallest
 from itertools import islice
 from typing import Any
@@ -45,9 +46,9 @@ class Reader:
 
     async def of_principal(self, principal: str, now: float) -> list[Summary]:
         """Return the living sessions that belong to `principal`, oldest first."""
-        key = self._keys.index(principal.encode())
+        key = self._keys.index(principal)
         (reply,) = await self._courier.read([Command(key, (b"ZRANGE", key, b"0", b"-1"))])
-        listed = await self._summaries([handle.decode() for handle in _answered(reply)], now)
+        listed = await self._summaries(_texts(_answered(reply)), now)
         theirs = [summary for summary in listed if summary.principal == principal]
         return sorted(theirs, key=lambda summary: (summary.created, summary.handle))
 
@@ -80,7 +81,7 @@ class Reader:
             while True:
                 reply = await self._courier.read_from(node, (b"SCAN", cursor, *words))
                 cursor, keys = _answered(reply)
-                yield [self._keys.handle(key) for key in keys]
+                yield [self._keys.handle(key) for key in _texts(keys)]
                 if cursor == b"0":
                     break
 
@@ -94,6 +95,15 @@ class Reader:
                 if not isinstance(reply, StoreCorrupt):
                     found.append(wire.summary_of(handle, _answered(reply), now))
         return [summary for summary in found if summary is not None]
+
+
+def _texts(names: Iterable[bytes]) -> list[str]:
+    """Return what is text; what others have put there need not be."""
+    texts = []
+    for name in names:
+        with suppress(UnicodeDecodeError):
+            texts.append(name.decode())
+    return texts
 
 
 def _answered(reply: Reply) -> Any:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+import anyio
 from coredis.connection import BaseConnection, TCPLocation
 
 from .errors import NotSent, unreadable
 from .home import Home
-from .link import Command, Link, Login
+from .link import CONNECT_TIMEOUT, Command, Link, Login, Reply
 from .url import Place
 
 
@@ -65,8 +66,11 @@ class Nodes(Protocol):
         """
         ...
 
-    def suspect(self, node: Node) -> None:
-        """Look anew: this one failed, or does not hold what it should. Waits for nothing."""
+    def suspect(self, node: Node | None, *, said: bool) -> None:
+        """Look anew: this one failed, or `said` that it is the wrong one. Waits for nothing.
+
+        None where nobody is known to hold a key.
+        """
         ...
 
 
@@ -95,9 +99,13 @@ class OneNode:
             if isinstance(reply, Exception):
                 raise unreadable(reply, self._node.name)
 
-    def suspect(self, node: Node) -> None:
-        """Look for it anew with the next command."""
-        node.drop()
+    def suspect(self, node: Node | None, *, said: bool) -> None:  # noqa: ARG002
+        """Look for it anew with the next command, if it said that it is the wrong one.
+
+        A connection that is lost says nothing about the other one.
+        """
+        if said:
+            self._node.drop()
 
 
 def single(home: Home, login: Login, place: Place) -> OneNode:
@@ -128,11 +136,23 @@ class Sentinels:
         self._last: TCPLocation | None = None
 
     async def _locate(self) -> TCPLocation:
-        """Ask one Sentinel after the other; the one that answered is asked first next time."""
+        """Ask one Sentinel after the other; the one that answered is asked first next time.
+
+        Each has an equal share of the time for connecting, so that the primary has one as well; who
+        stays silent is asked last next time.
+        """
+        share = CONNECT_TIMEOUT / (len(self._asked) + 1)
         words = (b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self._service.encode())
         told = []
         for link in list(self._asked):
-            (reply,) = await link.ask([Command(b"", words)])
+            reply: Reply = None
+            with anyio.move_on_after(share) as limit:
+                (reply,) = await link.ask([Command(b"", words)])
+            if limit.cancelled_caught:
+                self._asked.remove(link)
+                self._asked.append(link)
+                told.append(f"{link.name} did not answer within {share:.1f} s")
+                continue
             match reply:
                 case [bytes(host), bytes(port)]:
                     self._asked.remove(link)

@@ -158,8 +158,12 @@ def _options(query: str, kind: Kind) -> dict[str, str]:
     pairs = parse_qsl(query, keep_blank_values=True)
     options = dict(pairs)
     unknown = sorted(set(options).difference(OPTIONS))
+    if any("@" in f"{name}{options[name]}" for name in unknown):  # and nothing of it is shown
+        why = "the characters ? @ : / # in a user or a password must be percent-encoded"
+        raise refused(kind, "options", why, "redis://user:pass%3Fword@host:6379/0")
     if unknown or len(options) != len(pairs):
-        what = f"option {unknown[0]!r}" if unknown else "options"
+        shown = unknown and unknown[0].isascii() and unknown[0].isalpha()
+        what = f"option {unknown[0]!r}" if shown else "options"
         right = f"{EXAMPLES[kind]}?wait=1"
         raise refused(kind, what, f"there are {', '.join(OPTIONS)}, each at most once", right)
     return options

@@ -101,6 +101,10 @@ def scan(path: str, now: float, after: str, limit: int) -> list[Summary]:
 
 def of_principal(path: str, principal: str, now: float) -> list[Summary]:
     """Return the living sessions of a principal, oldest first."""
+    try:
+        principal.encode()
+    except UnicodeEncodeError:  # such a name is refused, so nobody has it
+        return []
     return _summaries(path, OF_PRINCIPAL, (principal, now))
 
 

@@ -67,9 +67,11 @@ async def the_sessions_of_a_principal_are_listed_oldest_first(trial: Trial) -> N
 
     listed = await trial.store.of_principal(ada, trial.now)
     later = await trial.store.of_principal(ada, trial.now + HOUR)
+    no_text = await trial.store.of_principal("\ud800", trial.now)
 
     trial.expect("the list", listed, [summary(birth) for birth in reversed(births[1:])])
     trial.expect("the list when all have expired", later, [])
+    trial.expect("the list of a name that is no Unicode text", no_text, [])
 
 
 async def alive_tells_which_sessions_live(trial: Trial) -> None:
