@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -150,7 +151,8 @@ async def test_who_still_reads_when_the_store_closes_is_told_so(server: Server) 
             await anyio.lowlevel.checkpoint()
 
     assert len(told) == 2
-    assert all("closed" in message or "lost" in message for message in told)
+    # The second may also come when the store has just closed: tasks begin in no order on trio.
+    assert all(re.search("closed|lost|is not open", message) for message in told), told
 
 
 async def test_what_is_asked_of_a_store_that_has_closed_is_not_sent(server: Server) -> None:
