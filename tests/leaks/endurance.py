@@ -15,6 +15,7 @@ import logging
 import os
 import sys
 import threading
+import weakref
 from collections import Counter
 from contextlib import ExitStack
 from functools import partial
@@ -86,7 +87,7 @@ async def holdings() -> dict[str, Any]:
     await _forget_what_is_cancelled()
     gc.collect()
     return {
-        "objects": Counter(_name(type(thing)) for thing in gc.get_objects()),
+        "objects": Counter(_name(type(thing)) for thing in gc.get_objects() if not _is_dead(thing)),
         "rss": int(_statm().split()[1]) * os.sysconf("SC_PAGESIZE"),
         "tasks": len(anyio.get_running_tasks()),
         "threads": threading.active_count(),
@@ -102,6 +103,13 @@ async def _forget_what_is_cancelled() -> None:
         for _ in range(DEADLINES):
             many.enter_context(anyio.move_on_after(A_YEAR))
     await anyio.lowlevel.checkpoint()
+
+
+def _is_dead(thing: object) -> bool:
+    """Tell whether this refers to nothing any more: a connection of SQLite keeps up to 200 such
+    references to cursors that it once had.
+    """
+    return isinstance(thing, weakref.ref) and thing() is None
 
 
 def _statm() -> str:
