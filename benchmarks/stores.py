@@ -298,7 +298,8 @@ def main() -> None:
     progress = Progress(sys.stderr)
 
     results = compare(options, progress)
-    rooms = [run(url, BACKENDS[0], room_of, progress) for url in options.urls]
+    here = [url for url in options.urls if scheme(url) not in SERVERS]  # a server says no sizes
+    rooms = [run(url, BACKENDS[0], room_of, progress) for url in here]
     trips = [run(u, BACKENDS[0], round_trips_of) for u in options.urls if scheme(u) in SERVERS]
     growth = grow(options, progress) if options.grow else []
     print(table([*results, *growth]), end="\n\n")
