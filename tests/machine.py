@@ -20,4 +20,4 @@ def lack(reason: str) -> NoReturn:
     """Skip the running test for a user; fail it under CI, which has everything."""
     if os.environ.get("CI"):
         pytest.fail(f"{reason}: see to it in .ci/run", pytrace=False)
-    pytest.skip(reason)
+    pytest.skip(reason)  # the one skip of all tests: a user may lack it

@@ -50,7 +50,7 @@ def until(condition: Callable[[], object], what: str, seconds: float = 20.0) -> 
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"after {seconds:g} s still not: {what}"
-        time.sleep(0.05)
+        time.sleep(0.05)  # a server of others tells nobody when it is ready, or has taken over
 
 
 class Server:

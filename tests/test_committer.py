@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -57,6 +57,11 @@ async def begun(sessions: SessionManager, principal: str | None = None) -> str:
         return str(one.id)
 
 
+def unowned(operation: Awaitable[None]) -> asyncio.Task[None]:
+    """Start a task that no group owns: its own `cancel()`, past all shields, is what is tried."""
+    return asyncio.ensure_future(operation)
+
+
 async def on_its_way(
     store: RemoteStore, operation: Callable[[], Awaitable[object]]
 ) -> asyncio.Task[None]:
@@ -66,7 +71,7 @@ async def on_its_way(
     async def run() -> None:
         await operation()
 
-    task = asyncio.ensure_future(run())
+    task = unowned(run())
     while len(store.commits) == commits:
         await checkpoint()
     return task
@@ -388,7 +393,7 @@ async def test_without_a_lifespan_what_waits_behind_a_sibling_of_a_task_that_gav
         async with manager.open(id) as one:
             opened.append(one)
             one["n"] = 1
-            siblings.append(asyncio.ensure_future(one.save()))
+            siblings.append(unowned(one.save()))
             while one._ledger.flight is None:
                 await checkpoint()
             if more:
@@ -435,7 +440,7 @@ async def test_a_wait_that_is_lost_on_another_loop_leaves_a_doubt_that_a_refresh
             async with sessions.open(id) as one:
                 with locked(path):
                     one["n"] = 1
-                    save = asyncio.ensure_future(one.save())
+                    save = unowned(one.save())
                     while one._ledger.flight is None:
                         await checkpoint()
                     save.cancel()
@@ -465,14 +470,14 @@ async def test_an_exchange_that_is_given_up_on_another_loop_is_closed_and_report
                 async with sessions.open(id) as one:
                     opened.append(one)
                     one["n"] = 1
-                    siblings.append(asyncio.ensure_future(one.save()))
+                    siblings.append(unowned(one.save()))
                     while one._ledger.flight is None:
                         await checkpoint()
                     one["n"] = 2
                     await anyio.sleep_forever()
 
             with locked(path):
-                task = asyncio.ensure_future(write(id))
+                task = unowned(write(id))
                 while not siblings or opened[0]._ledger.flight is None:
                     await checkpoint()
                 while not task.done():

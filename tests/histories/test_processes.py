@@ -114,7 +114,7 @@ def play_rounds(
         worker.hears(json.dumps(rounds[-1]))
     deaths: Deaths = {}
     for victim in victims:
-        time.sleep(random.uniform(0, 0.05))  # any moment will do: none may lose anything
+        time.sleep(random.uniform(0, 0.05))  # kills keep to no schedule: none may lose anything
         deaths[victim] = workers[victim].killed()
     for number, worker in enumerate(workers):
         if number not in deaths:

@@ -558,6 +558,7 @@ async def test_asyncios_own_cancellation_loses_no_change_either(path: Path) -> N
     async with FilesStore(path) as store:
         await born(store)
         with locked(path):
+            # A task that no group owns: its own `cancel()`, past all shields, is what is tried.
             task = asyncio.ensure_future(commit(store, write()))
             await anyio.wait_all_tasks_blocked()
             task.cancel()

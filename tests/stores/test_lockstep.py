@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, ClassVar
@@ -91,9 +92,9 @@ class Lockstep(RuleBasedStateMachine):
         self.leave.set()
         self.runner.get_loop().run_until_complete(self.life)
 
+    @abstractmethod
     def make_store(self) -> Store:
         """Return the store, always in the same place."""
-        raise NotImplementedError
 
     def teardown(self) -> None:
         self.close()

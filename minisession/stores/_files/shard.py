@@ -122,7 +122,7 @@ class Shard:
                         f"session files: {self.path} has been locked by another process for"
                         f" {BUSY_TIMEOUT:g} s. Is one stopped, or its disk? `lsof` shows which"
                     ) from None
-                time.sleep(pause)
+                time.sleep(pause)  # flock has no time-out; this is a thread, never the loop
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
                 return
@@ -151,16 +151,15 @@ class Shard:
         """
         temporary = temporary_of(name)
         descriptor = self._make(temporary)
-        try:
+        with contextlib.ExitStack() as unfinished:
+            unfinished.callback(self.discard, name)
+            unfinished.callback(os.close, descriptor)
             os.fchmod(descriptor, 0o600)  # the umask can only have taken rights away
             left = memoryview(content)
             while left:
                 left = left[os.write(descriptor, left) :]
             os.utime(descriptor, _times(expires))
-        except BaseException:
-            os.close(descriptor)
-            self.discard(name)
-            raise
+            unfinished.pop_all()
         return descriptor
 
     def _make(self, temporary: str) -> int:

@@ -15,7 +15,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -146,14 +146,14 @@ class Link:
 
     async def _send(self) -> None:
         """Send what has come together as one pipeline."""
-        try:
-            connection = await self._connected()
-        except NotSent as error:
-            self._answer(self._take(), error)
-            return
-        except BaseException:
-            self._give_up()
-            raise
+        with ExitStack() as unsent:
+            unsent.callback(self._give_up)
+            try:
+                connection = await self._connected()
+            except NotSent as error:
+                self._answer(self._take(), error)
+                return
+            unsent.pop_all()
         pipelines = self._take()
         commands = [command for pipeline in pipelines for command in pipeline.commands]
         replies: Sequence[Reply] = []
@@ -241,7 +241,8 @@ class Link:
         connection = _Connection(location, await _connect_tcp(location, self._login), self._login)
         attempt = _Attempt()
         self._home.start(self._run, connection, attempt)
-        try:
+        with ExitStack() as unfit:
+            unfit.callback(connection.invalidate, "it was not made in time, or is not fit for use")
             await attempt.succeeded()
             if self._check is not None:
                 await self._check(connection)
@@ -250,9 +251,7 @@ class Link:
                 loads = [connection.create_request(b"SCRIPT LOAD", s.text) for s in SCRIPTS]
                 for load in loads:
                     await load
-        except BaseException:
-            connection.invalidate("it was not made in time, or is not fit for use")
-            raise
+            unfit.pop_all()
         return connection
 
     async def _end_doubted(self, connection: BaseConnection) -> None:
