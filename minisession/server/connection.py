@@ -120,19 +120,22 @@ class Connection:
         if not self.write_nowait(data):
             await self.flush()
 
-    def write_nowait(self, data: bytes) -> bool:
+    def write_nowait(self, data: bytes | memoryview) -> bool:
         """Write what the kernel takes at once; return whether that was all.
 
-        The rest is for `flush`. Nothing may be left of an earlier write.
+        The rest is for `flush`, and takes the place of what is left of an earlier write.
 
         Raises:
             ClientDisconnected: the client is gone.
         """
-        sent = self._send_nowait(data)
-        if sent == len(data):
-            return True
-        self._unsent = memoryview(data)[sent:]
-        return False
+        try:
+            sent = self._transport.send_nowait(data)
+        except OSError as error:
+            self.is_gone = True
+            self._unsent = _NOTHING
+            raise ClientDisconnected("the client is gone") from error
+        self._unsent = _NOTHING if sent == len(data) else memoryview(data)[sent:]
+        return not self._unsent
 
     @property
     def has_unsent(self) -> bool:
@@ -147,7 +150,7 @@ class Connection:
         """
         while self._unsent:
             await self._wait_writable()
-            self._unsent = self._unsent[self._send_nowait(self._unsent) :]
+            self.write_nowait(self._unsent)
 
     async def _wait_writable(self) -> None:
         if self._writing is None:
@@ -158,14 +161,6 @@ class Connection:
                 await self._transport.wait_sendable()
             finally:
                 self._write_deadline = math.inf
-
-    def _send_nowait(self, data: bytes | memoryview) -> int:
-        try:
-            return self._transport.send_nowait(data)
-        except OSError as error:
-            self.is_gone = True
-            self._unsent = _NOTHING
-            raise ClientDisconnected("the client is gone") from error
 
     def expire(self, now: float) -> None:
         """Wake whoever has waited for this client beyond the deadline (monotonic seconds)."""

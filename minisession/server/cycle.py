@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any, cast
+from typing import Any
 
 from .errors import AppProtocolError, ClientDisconnected
 from .fields import REASONS, Head, write_head
@@ -76,11 +76,12 @@ DISCONNECT = "http.disconnect"
 class Cycle:
     """Translates one request and its response.
 
-    Mutable: `state`, `wants_continue`, the held head, how the body is framed (`_left`, the bytes
-    that its Content-Length still promises, or `_is_chunked`, or neither: then only the end of the
-    connection delimits it), and whether the request's body was handed over.
+    Mutable: `state`, `is_over`, `wants_continue`, the held head, how the body is framed (`_left`,
+    the bytes that its Content-Length still promises, or `_is_chunked`, or neither: then only the
+    end of the connection delimits it), and whether the request's body was handed over.
 
     Attributes:
+        is_over: whether the response has come to an end, good or bad.
         wants_continue: whether the client waits for a 100 before it sends the body
             (RFC 9110 section 10.1.1).
 
@@ -98,6 +99,7 @@ class Cycle:
         "_is_chunked",
         "_left",
         "_reader",
+        "is_over",
         "request",
         "state",
         "status",
@@ -107,6 +109,7 @@ class Cycle:
     def __init__(self, reader: RequestReader, request: Request, date: Callable[[], bytes]) -> None:
         self.request = request
         self.state = State.WAITING
+        self.is_over = False
         self.status = 0
         self.wants_continue = request.expects_continue and not reader.is_body_complete
         self._reader = reader
@@ -121,11 +124,6 @@ class Cycle:
         return f"<Cycle {self.request.method!r} {self.state.name}>"
 
     @property
-    def is_over(self) -> bool:
-        """Whether the response has come to an end, good or bad."""
-        return not TRANSITIONS[self.state]
-
-    @property
     def owes_body(self) -> bool:
         """Whether the app can still get body bytes that the client has not sent yet."""
         return not self._body_ended and not self.is_over
@@ -138,12 +136,8 @@ class Cycle:
     @property
     def keeps_alive(self) -> bool:
         """Whether another request can follow once the rest of the body has been dropped."""
-        return self.state is State.COMPLETE and not (self._closes_after or self._is_body_too_long)
-
-    @property
-    def _is_body_too_long(self) -> bool:
-        """Whether more is left of the request's body than is worth reading."""
-        return self._reader.body_left > MAX_DISCARD
+        is_worth_reading = self._reader.body_left <= MAX_DISCARD
+        return self.state is State.COMPLETE and is_worth_reading and not self._closes_after
 
     def receive_nowait(self) -> Message | None:
         """Return the next message for the app, None while it depends on bytes still to come.
@@ -190,6 +184,7 @@ class Cycle:
         following = self._follow(Event.LAST if is_last else Event.MORE)
         data = self._write(message.get("body", b""), is_last)
         self.state = following
+        self.is_over = is_last
         return data
 
     def refuse(self, status: int) -> bytes:
@@ -199,6 +194,7 @@ class Cycle:
         nothing, and the client sees a response that is cut off. The connection must be closed.
         """
         self.state = self._follow(Event.REFUSE)
+        self.is_over = True
         self.status = self.status if self.state is State.BROKEN else status
         if self.state is State.BROKEN:
             return b""
@@ -241,7 +237,8 @@ class Cycle:
 
     def _begin(self, content: bytes, is_last: bool) -> list[bytes]:
         """The head, with the framing that is known now: RFC 9112 section 6.3."""
-        head = cast(Head, self._head)  # which a response that is HELD has
+        head = self._head
+        assert head is not None  # noqa: S101 - which a response that is HELD has
         pieces = [head.lines]
         if not head.has_date:
             pieces.append(b"date: %b\r\n" % self._date())
@@ -252,7 +249,7 @@ class Cycle:
         elif head.length is None:
             pieces += self._choose_framing(len(content) if is_last else None)
         # Without a 100 nobody knows whether the client will send the body or not.
-        if head.closes or self.wants_continue or self._is_body_too_long:
+        if head.closes or self.wants_continue or self._reader.body_left > MAX_DISCARD:
             self._closes_after = True
         self.wants_continue = False  # from here on, a 100 would stand in the middle of a response
         pieces.append(b"connection: close\r\n\r\n" if self._closes_after else b"\r\n")

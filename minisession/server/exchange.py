@@ -14,6 +14,7 @@ from time import monotonic
 import anyio
 import anyio.lowlevel
 
+from . import on_asyncio
 from .access_log import log_access
 from .blame import blame, is_disconnect
 from .connection import Connection
@@ -44,6 +45,22 @@ class Exchange:
         hand_over: called if the app goes on after its response, as soon as that is known.
     """
 
+    __slots__ = (
+        "_began",
+        "_client",
+        "_connection",
+        "_hand_over",
+        "_is_handed_over",
+        "_is_over",
+        "_is_running",
+        "_octets",
+        "_receivers",
+        "_receiving",
+        "_sent",
+        "_service",
+        "cycle",
+    )
+
     def __init__(
         self,
         service: Service,
@@ -69,7 +86,8 @@ class Exchange:
     async def run(self) -> None:
         """Run the app to its end; afterwards the response is over, whatever the app did."""
         await Steps(self._run_app(), self._service.context.copy(), self._watch)
-        await self._service.recover()
+        if self._service.is_on_asyncio and on_asyncio.is_cancelling():
+            await self._service.recover()
         if not self._is_over:
             await self._conclude()
 
@@ -207,8 +225,15 @@ class Exchange:
         if self._is_over:
             self.cycle.send(message)
             raise ClientDisconnected("the client is gone")
+        connection = self._connection
         try:
-            await self._send(message)
+            if connection.has_unsent:
+                # What a cancelled send has left goes first; the order of bytes is the cycle's.
+                await connection.flush()
+            data = self._take(message)
+            if data and not connection.write_nowait(data):
+                self._sent = 0
+                await connection.flush()
         except ClientDisconnected:
             self._end()
             raise
@@ -218,21 +243,14 @@ class Exchange:
             self._sent = 0
             await anyio.lowlevel.checkpoint()
 
-    async def _send(self, message: Message) -> None:
-        connection = self._connection
-        if connection.has_unsent:
-            # What a cancelled send has left goes first; the order of bytes is the cycle's order.
-            await connection.flush()
+    def _take(self, message: Message) -> bytes:
         if self._service.is_stopping:
             self.cycle.close_after()
         data = self.cycle.send(message)
-        if not data:
-            return
-        self._octets += len(data)
-        self._sent += max(len(data), MESSAGE)
-        if not connection.write_nowait(data):
-            self._sent = 0
-            await connection.flush()
+        if data:
+            self._octets += len(data)
+            self._sent += max(len(data), MESSAGE)
+        return data
 
     def _end(self) -> None:
         if self._is_over:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
 
+from .lines import count_lines
+
 REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 
 _STATUS_LINES = {
@@ -21,10 +23,6 @@ _STATUS_LINES = {
 
 # RFC 9110 section 5.6.2.
 _TOKEN = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
-
-# RFC 9110 section 5.5: the octets of a field value; CR, LF and NUL are dangerous, other controls
-# invalid.
-_VISIBLE = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
 
 # Eighteen digits hold every length that could ever be meant.
 _LENGTH = re.compile(rb"[0-9]{1,18}")
@@ -66,7 +64,7 @@ def write_head(status: int, fields: Iterable[tuple[bytes, bytes]]) -> Head:
         if written is not None:
             pieces += (name, b": ", written, b"\r\n")
     head.lines = b"".join(pieces)
-    if head.lines.translate(None, _VISIBLE) != b"\r\n" * (len(pieces) // 4 + 1):
+    if count_lines(head.lines) != len(pieces) // 4 + 1:
         raise ValueError
     return head
 

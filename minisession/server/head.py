@@ -12,13 +12,11 @@ make two parsers disagree about where a request ends (request smuggling).
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address
 
 from .errors import RequestRefused
-
-# Octets that may stand in a head besides the CRLF of line ends. RFC 9110 section 5.5: CR, LF and
-# NUL are dangerous, other controls invalid; h11 keeps most of the latter, we refuse them all.
-_ALLOWED = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
+from .lines import count_lines
 
 _REQUEST_LINE = re.compile(rb"[^ ]+ [^ ]+ HTTP/[0-9]\.[0-9]")
 
@@ -77,8 +75,7 @@ def check_lines(lines: bytes) -> None:
     Raises:
         RequestRefused: 400. RFC 9112 section 2.2 (bare CR and LF) and section 5.2 (obs-fold).
     """
-    controls = lines.translate(None, _ALLOWED)
-    if controls != b"\r\n" * lines.count(b"\r\n"):
+    if count_lines(lines) is None:  # h11 keeps most controls
         raise RequestRefused(400, "control character, bare CR or bare LF in the request's head")
     if lines[:1] in (b" ", b"\t") or b"\n " in lines or b"\n\t" in lines:
         raise RequestRefused(400, "line of the request's head that starts with whitespace")
@@ -109,6 +106,7 @@ def check_framing(head: bytes) -> None:
         raise RequestRefused(501, "Transfer-Encoding other than chunked")
 
 
+@lru_cache(maxsize=256)  # a server has few names, and is asked for them again and again
 def check_host(value: bytes) -> None:
     """Check a Host field value, or the authority of an absolute target, without user information.
 

@@ -85,8 +85,7 @@ class Relay:
         The time for a head is counted from its first byte, and is absolute.
         """
         service, connection, reader = self._service, self._connection, self._connection.reader
-        connection.is_idle = not reader.buffered
-        if not connection.is_idle and (request := reader.next_request()) is not None:
+        if reader.buffered and (request := reader.next_request()) is not None:
             await anyio.lowlevel.checkpoint()  # who sends many at once takes turns with others
             return request
         connection.is_idle = not reader.buffered  # an empty line does not begin a request
@@ -118,11 +117,13 @@ class Relay:
 
     async def _make_ready_after(self, finished: Cycle) -> bool:
         """Return whether another request can follow; else see to it that the response arrives."""
+        connection = self._connection
         if finished.is_cut_off:
-            self._connection.reset()
-        if self._connection.is_gone:
+            connection.reset()
+        if connection.is_gone:
             return False
-        if finished.keeps_alive and await self._drop_body():
+        is_complete = connection.reader.is_body_complete
+        if finished.keeps_alive and (is_complete or await self._drop_body()):
             return True
         await self._end()
         return False

@@ -8,7 +8,7 @@ h11 parses the heads, after our strict checks (`head.py`); bodies are cut out he
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import h11
 
@@ -56,18 +56,19 @@ class RequestReader:
     """Cuts one connection's bytes into requests.
 
     Mutable: `_buffer` (received, not understood), `_seen` (the length of its prefix that is known
-    not to hold the end of a head), what the current body still owes us, `is_body_complete` (the
-    current request has been received wholly, or there is none yet) and `is_at_eof`.
+    not to hold the end of a head), `body_left` (bytes of the current body still to be read; 0 as
+    well if nobody can know), `is_body_complete` (the current request has been received wholly, or
+    there is none yet) and `is_at_eof`.
     """
 
     __slots__ = (
-        "_body_left",
         "_buffer",
         "_chunks",
         "_config",
         "_empty_lines",
         "_scheme",
         "_seen",
+        "body_left",
         "is_at_eof",
         "is_body_complete",
     )
@@ -81,7 +82,7 @@ class RequestReader:
         self._seen = 0
         self._empty_lines = 0
         self._chunks: ChunkedDecoder | None = None
-        self._body_left = 0
+        self.body_left = 0
 
     def __repr__(self) -> str:
         awaited = "request" if self.is_body_complete else "body"
@@ -96,11 +97,6 @@ class RequestReader:
     def is_at_head_request(self) -> bool:
         """Whether what is buffered begins, as far as it goes, like a HEAD request."""
         return self._buffer.startswith(b"HEAD ")
-
-    @property
-    def body_left(self) -> int:
-        """Bytes of the current body still to be read; 0 as well if nobody can know."""
-        return self._body_left
 
     def feed(self, data: bytes) -> None:
         """Add what was received; no bytes mean that the client will send no more."""
@@ -144,18 +140,20 @@ class RequestReader:
             headers.append((b"host", target.authority))
         self._expect_body(noted)
         del self._buffer[: len(head)]
-        persists = not (is_old or _has_option(noted, b"connection", b"close"))
-        expects_continue = not is_old and _has_option(noted, b"expect", b"100-continue")
+        persists = expects_continue = False
+        if not is_old:
+            persists = not (b"connection" in noted and _lists(noted[b"connection"], b"close"))
+            expects_continue = b"expect" in noted and _lists(noted[b"expect"], b"100-continue")
         version = "1.0" if is_old else "1.1"
         return Request(event.method, target, version, headers, persists, expects_continue)
 
     def _expect_body(self, noted: Mapping[bytes, bytes]) -> None:
         limit = self._config.max_body
         self._chunks = ChunkedDecoder(limit) if b"transfer-encoding" in noted else None
-        self._body_left = int(noted.get(b"content-length", 0))
-        if self._body_left > limit:
+        self.body_left = int(noted.get(b"content-length", 0))
+        if self.body_left > limit:
             raise RequestRefused(413, f"body longer than {limit} bytes")
-        self.is_body_complete = self._chunks is None and not self._body_left
+        self.is_body_complete = self._chunks is None and not self.body_left
 
     def _maybe_head(self) -> bytes | None:
         while self._buffer.startswith(b"\r\n"):
@@ -206,9 +204,9 @@ class RequestReader:
         if self._chunks is not None:
             data = self._chunks.decode(self._buffer)
             return BodyPart(data, more=not self._chunks.is_complete)
-        data = self._take(self._body_left)
-        self._body_left -= len(data)
-        return BodyPart(data, more=self._body_left > 0)
+        data = self._take(self.body_left)
+        self.body_left -= len(data)
+        return BodyPart(data, more=self.body_left > 0)
 
 
 def _parse(head: bytes) -> h11.Request:
@@ -216,12 +214,14 @@ def _parse(head: bytes) -> h11.Request:
     parser = h11.Connection(h11.SERVER, max_incomplete_event_size=_NO_LIMIT)
     parser.receive_data(head)
     try:
-        return cast(h11.Request, parser.next_event())  # a complete head is that or an error
+        event = parser.next_event()
     except h11.RemoteProtocolError:
         # h11's message quotes the line, which may be a cookie.
         raise RequestRefused(400, "invalid request line, header field or body") from None
+    assert isinstance(event, h11.Request), "a complete head is that or an error"  # noqa: S101
+    return event
 
 
-def _has_option(fields: Mapping[bytes, bytes], name: bytes, option: bytes) -> bool:
-    value = fields.get(name)
-    return value is not None and option in (each.strip() for each in value.lower().split(b","))
+def _lists(value: bytes, option: bytes) -> bool:
+    """Whether a comma-separated list of options holds this one, in any case."""
+    return option in (each.strip() for each in value.lower().split(b","))
