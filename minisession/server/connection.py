@@ -28,17 +28,16 @@ _NOTHING = memoryview(b"")
 class Connection:
     """An accepted connection. At any time one task owns it: see `relay.py`.
 
-    Mutable: the reader, `_unsent` (the rest of a write that was interrupted), the deadlines
-    (monotonic seconds; infinite while nobody waits), `_wait` (the last wait for bytes that began),
-    and the flags: `is_gone` (nothing can be written any more), `has_expired` (the client was too
-    slow), `is_idle` (between two requests).
+    Mutable: the reader, `unsent` (the rest of a write that was interrupted, for `flush`), the
+    deadlines (monotonic seconds; infinite while nobody waits), `_wait` (the last wait for bytes
+    that began), and the flags: `is_gone` (nothing can be written any more), `has_expired` (the
+    client was too slow), `is_idle` (between two requests).
     """
 
     __slots__ = (
         "_config",
         "_read_deadline",
         "_transport",
-        "_unsent",
         "_wait",
         "_write_deadline",
         "_writing",
@@ -49,6 +48,7 @@ class Connection:
         "reader",
         "scheme",
         "server",
+        "unsent",
     )
 
     def __init__(
@@ -70,7 +70,7 @@ class Connection:
         self._transport = transport
         self._read_deadline = self._write_deadline = math.inf
         self._wait: object = None
-        self._unsent = _NOTHING
+        self.unsent = _NOTHING
         self._writing: anyio.Lock | None = None  # made when needed: idle connections are many
 
     def __repr__(self) -> str:
@@ -132,15 +132,10 @@ class Connection:
             sent = self._transport.send_nowait(data)
         except OSError as error:
             self.is_gone = True
-            self._unsent = _NOTHING
+            self.unsent = _NOTHING
             raise ClientDisconnected("the client is gone") from error
-        self._unsent = _NOTHING if sent == len(data) else memoryview(data)[sent:]
-        return not self._unsent
-
-    @property
-    def has_unsent(self) -> bool:
-        """Whether an interrupted write has left something for `flush`."""
-        return bool(self._unsent)
+        self.unsent = _NOTHING if sent == len(data) else memoryview(data)[sent:]
+        return not self.unsent
 
     async def flush(self) -> None:
         """Write what an interrupted write has left.
@@ -148,9 +143,9 @@ class Connection:
         Raises:
             ClientDisconnected: as for `write`.
         """
-        while self._unsent:
+        while self.unsent:
             await self._wait_writable()
-            self.write_nowait(self._unsent)
+            self.write_nowait(self.unsent)
 
     async def _wait_writable(self) -> None:
         if self._writing is None:

@@ -72,6 +72,8 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
 
 DISCONNECT = "http.disconnect"
 
+_BYTES = (bytes, bytearray, memoryview)
+
 
 class Cycle:
     """Translates one request and its response.
@@ -228,7 +230,7 @@ class Cycle:
         self.status = status
 
     def _write(self, body: Any, is_last: bool) -> bytes:
-        if not isinstance(body, bytes | bytearray | memoryview):
+        if not isinstance(body, _BYTES):
             raise AppProtocolError(f"body of type {type(body).__name__}: allowed are bytes")
         content = b"" if self._is_bodyless else bytes(body)
         pieces = self._begin(content, is_last) if self.state is State.HELD else []

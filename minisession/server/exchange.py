@@ -227,7 +227,7 @@ class Exchange:
             raise ClientDisconnected("the client is gone")
         connection = self._connection
         try:
-            if connection.has_unsent:
+            if connection.unsent:
                 # What a cancelled send has left goes first; the order of bytes is the cycle's.
                 await connection.flush()
             data = self._take(message)

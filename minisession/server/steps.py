@@ -36,7 +36,10 @@ class Steps(Generator[Any, Any, None]):
         return self
 
     def __next__(self) -> Any:
-        return self._step(self._coroutine.send, None)
+        self._watch(True)
+        suspended = self._context.run(self._coroutine.send, None)
+        self._watch(False)
+        return suspended
 
     def send(self, value: Any) -> Any:
         """Run the coroutine on with the result of what it waited for."""
