@@ -21,7 +21,7 @@ import pytest
 
 from tests.crash.disk import NEEDS, Recorder
 from tests.crash.nursery import Die, Order
-from tests.crash.persistent import Persistent, every_persistent_store
+from tests.crash.persistent import Persistent, every_store_on_disk
 from tests.crash.servers import Nursery, nursery
 from tests.crash.visitor import Lost, Town, Visitor
 from tests.crash.world import look
@@ -100,7 +100,7 @@ async def survives(scene: Scene, servers: Nursery, page: str, die: Die, n: int) 
         pytest.param("torn call", marks=NEEDS),
     ],
 )
-@every_persistent_store
+@every_store_on_disk
 async def test_a_crash_leaves_the_old_state_or_the_new_one(
     kind: Persistent, die: Die, scratch: Path, anyio_backend: str, tally: Tally
 ) -> None:
@@ -108,7 +108,7 @@ async def test_a_crash_leaves_the_old_state_or_the_new_one(
     stride = STRIDES[die] * (RARER[kind.name] if die in ("step", "call") else 1)
     deaths = 0
 
-    async with nursery(anyio_backend, **_environment(die, scratch)) as servers:
+    async with nursery(anyio_backend, kind.module, **_environment(die, scratch)) as servers:
         for before, page in REQUESTS.values():
             scene = await set_up(kind, scratch, servers, before)
             for n in count(rng.randint(1, stride), stride):
