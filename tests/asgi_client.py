@@ -168,8 +168,13 @@ async def running(app: ASGIApp) -> AsyncIterator[None]:
     to_app, inbox = anyio.create_memory_object_stream[Message](1)
     outbox, from_app = anyio.create_memory_object_stream[Message](1)
     scope: Scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
+
+    async def live() -> None:
+        async with outbox:  # nobody waits for more from an app that has failed
+            await app(scope, inbox.receive, outbox.send)
+
     async with to_app, inbox, outbox, from_app, anyio.create_task_group() as tasks:
-        tasks.start_soon(lambda: app(scope, inbox.receive, outbox.send))
+        tasks.start_soon(live)
         await to_app.send({"type": "lifespan.startup"})
         assert (await from_app.receive())["type"] == "lifespan.startup.complete"
         yield

@@ -14,6 +14,7 @@ import pytest
 from coverage import Coverage
 
 from tests.certificates import Certificate, issue
+from tests.clause_table import Table
 from tests.effort import SOAK, Tally, summed
 from tests.machine import FACTS, lack
 from tests.watch import LogWatch, remember_secrets, shows_an_id
@@ -106,13 +107,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print how much was tried in the whole run."""
-    reports = [r for kind in ("passed", "failed") for r in terminalreporter.getreports(kind)]
-    sums = summed(report for report in reports if report.when == "call")
+    """Print how much was tried in the whole run, and which clauses which store has kept."""
+    outcomes = ("passed", "failed")
+    reports = [report for kind in outcomes for report in terminalreporter.getreports(kind)]
+    called = [report for report in reports if report.when == "call"]
+    sums = summed(called)
     if sums:
         terminalreporter.section("what was tried")
     for what, tried in sorted(sums.items()):
         terminalreporter.write_line(f"{tried:>12,} {what}")
+    table = Table.of(called)
+    if table.stores:
+        terminalreporter.section("clauses of the store contract: kept/checked")
+    for line in table.lines(each=terminalreporter.config.get_verbosity() > 0):
+        terminalreporter.write_line(line)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

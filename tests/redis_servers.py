@@ -22,11 +22,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 NEEDS_REDIS = pytest.mark.needs("redis-server", "redis-sentinel", "redis-cli", "Linux")
 NEEDS_VALKEY = pytest.mark.needs("valkey-server", "redis-cli", "Linux")
+
+Program = Literal["redis-server", "valkey-server"]
 
 _prefixes = itertools.count()
 
@@ -170,10 +173,10 @@ def valkey() -> Server:
 class Sentinels:
     """A primary, its replicas, and one Sentinel that watches them."""
 
-    def __init__(self, replicas: int = 0, *options: str) -> None:
-        self.primary = Server("redis-server", *options)
+    def __init__(self, replicas: int = 0, *options: str, program: Program = "redis-server") -> None:
+        self.primary = Server(program, *options)
         follow = ("--replicaof", f"127.0.0.1 {self.primary.port}")
-        self.replicas = [Server("redis-server", *follow, *options) for _ in range(replicas)]
+        self.replicas = [Server(program, *follow, *options) for _ in range(replicas)]
         for replica in self.replicas:
             replica.wait_for_sync(self.primary)
         self.sentinel = self._watch()
@@ -214,9 +217,9 @@ def sentinels() -> Sentinels:
 class Cluster:
     """Three primaries that share the slots, and replicas of each."""
 
-    def __init__(self, replicas: int = 0, *options: str) -> None:
-        self.primaries = [ClusterServer(free_port(), options) for _ in range(3)]
-        self.replicas = [ClusterServer(free_port(), options) for _ in range(3 * replicas)]
+    def __init__(self, replicas: int = 0, *options: str, program: Program = "redis-server") -> None:
+        self.primaries = [ClusterServer(program, options) for _ in range(3)]
+        self.replicas = [ClusterServer(program, options) for _ in range(3 * replicas)]
         first = self.primaries[0]
         for server in self.servers[1:]:
             first.cli("CLUSTER", "MEET", "127.0.0.1", server.port, server.bus)
@@ -251,12 +254,12 @@ class Cluster:
 class ClusterServer(Server):
     """A server of a cluster."""
 
-    def __init__(self, bus: int, options: Sequence[str]) -> None:
-        self.bus = bus
+    def __init__(self, program: Program, options: Sequence[str]) -> None:
+        self.bus = free_port()
         super().__init__(
-            "redis-server",
+            program,
             *("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"),
-            *("--cluster-port", str(bus), "--cluster-node-timeout", "1000"),
+            *("--cluster-port", str(self.bus), "--cluster-node-timeout", "1000"),
             *options,
         )
 

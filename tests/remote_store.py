@@ -83,8 +83,9 @@ class RemoteStore:
         traceback: TracebackType | None,
     ) -> None:
         assert self._tasks is not None
-        await self._tasks.__aexit__(None, None, None)
-        with anyio.CancelScope(shield=True):
+        try:
+            await self._tasks.__aexit__(None, None, None)
+        finally:  # in no scope of ours: a store may have one, from before, that it leaves here
             await self.inner.__aexit__(exc_type, exc, traceback)
 
     async def load(self, handle: str, now: float) -> Record | None:

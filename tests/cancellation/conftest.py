@@ -13,7 +13,9 @@ import pytest
 from minisession.abc import Store
 from minisession.stores.files import FilesStore
 from minisession.stores.memory import MemoryStore
+from minisession.stores.redis import RedisStore
 from minisession.stores.sqlite import SQLiteStore
+from tests import redis_servers
 from tests.effort import SOAK, Tally
 from tests.remote_store import RemoteStore
 from tests.tripwire import (
@@ -22,6 +24,7 @@ from tests.tripwire import (
     Blow,
     Check,
     Prepare,
+    cancelled,
     failed,
     natively_cancelled,
     natively_cancelled_late,
@@ -35,8 +38,12 @@ STORES: dict[str, Callable[[Path], Store]] = {
     "memory": lambda folder: MemoryStore(),
     "sqlite": lambda folder: SQLiteStore(folder / "sessions.db"),
     "files": lambda folder: FilesStore(folder / "sessions"),
+    "redis": lambda folder: RedisStore(
+        redis_servers.redis().url(prefix=redis_servers.fresh_prefix())
+    ),
     "remote": lambda folder: RemoteStore(),
 }
+NEEDS = {"redis": redis_servers.NEEDS_REDIS}
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,8 @@ class Setting:
         """Whether it belongs to every run. A store on a network has the most suspensions."""
         if self.store == "remote":
             return self.blow not in (timed_out, natively_cancelled)
+        if self.store == "redis":
+            return self.blow is (natively_cancelled if self.backend == "asyncio" else cancelled)
         return self.store == "sqlite" and self.blow is natively_cancelled_late
 
 
@@ -74,14 +83,16 @@ def cases(
 ) -> list[Any]:
     """Return each thing in each setting that it allows, as parameters."""
     return [
-        pytest.param(setting, thing, id=f"{setting}-{thing}")
+        pytest.param(setting, thing, id=f"{setting}-{thing}", marks=NEEDS.get(setting.store, ()))
         for setting in SETTINGS
         for thing in things
         if allowed(setting, thing)
     ]
 
 
-@pytest.fixture(params=SETTINGS, ids=str)
+@pytest.fixture(
+    params=[pytest.param(each, id=str(each), marks=NEEDS.get(each.store, ())) for each in SETTINGS]
+)
 def setting(request: pytest.FixtureRequest) -> Setting:
     return request.param  # type: ignore[no-any-return]
 

@@ -1,6 +1,6 @@
 """Servers that can be killed by the hundred: each costs a fork, and no start of a Python.
 
-    python nursery.py <asyncio|trio>
+    python nursery.py <asyncio|trio> <module of the store>
 
 Reads orders from stdin, one line of JSON each, and answers each with one line. There is at most
 one server at a time; when the orders end, so does the server.
@@ -57,10 +57,9 @@ class Order:
     die: Die = ""
 
 
-def main(backend: Backend) -> None:
+def main(backend: Backend, store: str) -> None:
     """Obey orders until there are no more."""
-    stores = ("minisession.stores.sqlite", "minisession.stores.files")
-    for module in (f"anyio._backends._{backend}", *stores):
+    for module in (f"anyio._backends._{backend}", store):
         importlib.import_module(module)  # once, for all children
     child = 0
     _say("ready")
@@ -164,4 +163,4 @@ def _armer(die: Die) -> Callable[[int], None]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])  # type: ignore[arg-type]  # whoever starts it knows the names
+    main(*sys.argv[1:])  # type: ignore[arg-type]  # whoever starts it knows the names

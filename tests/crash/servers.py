@@ -65,9 +65,9 @@ class Nursery:
 
 
 @asynccontextmanager
-async def nursery(backend: str, **environment: str) -> AsyncIterator[Nursery]:
-    """Keep a nursery for servers of one backend; what is left in the end is killed."""
-    command = [sys.executable, str(NURSERY), backend]
+async def nursery(backend: str, module: str, **environment: str) -> AsyncIterator[Nursery]:
+    """Keep a nursery for servers of one backend and one store; what is left is killed."""
+    command = [sys.executable, str(NURSERY), backend, module]
     env = {**_environment(), **environment}
     async with await anyio.open_process(command, stderr=None, env=env) as process:
         try:

@@ -10,71 +10,29 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-import anyio
 import pytest
 
 from minisession import SessionManager
 from tests.crash.app import PAGES
 from tests.crash.nursery import Order
 from tests.crash.persistent import Persistent, every_persistent_store
-from tests.crash.servers import LONGEST, Nursery, nursery
-from tests.crash.visitor import Lost, Town, Visitor
+from tests.crash.rounds import WEIGHTS, Round
+from tests.crash.servers import nursery
+from tests.crash.visitor import Town, Visitor
 from tests.crash.world import World, look
 from tests.effort import Tally, effort
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
-ROUNDS = {"sqlite": effort(60, soak=600), "files": effort(8, soak=600)}
+ROUNDS = {
+    "sqlite": effort(60, soak=600),
+    "files": effort(8, soak=600),
+    "redis": effort(12, soak=600),
+}
 VISITORS = 8
-MOST_ANSWERS = 150  # in one round
-WEIGHTS = {"look": 1, "put": 8, "drop": 1, "count": 6, "login": 3, "logout": 1, "goodbye": 1}
-
-
-def pages(rng: random.Random) -> Iterator[str]:
-    """Choose pages for ever."""
-    while True:
-        yield from rng.choices(list(WEIGHTS), list(WEIGHTS.values()), k=10)
-
-
-class Round:
-    """One server's life, from its start to its death at a moment that is drawn."""
-
-    def __init__(self, town: Town, rng: random.Random) -> None:
-        self._town = town
-        self._rng = rng
-        self._missing = rng.randint(1, MOST_ANSWERS)
-        self._is_over = anyio.Event()
-        for visitor in town.visitors:
-            visitor.answered = self._count
-
-    def _count(self, page: str) -> None:
-        self._missing -= 1
-        if self._missing == 0:
-            self._is_over.set()
-
-    async def run(self, servers: Nursery, order: Order) -> None:
-        """Start a server, let everybody browse, and kill it."""
-        if self._rng.random() < 0.15:
-            await servers.serve_unseen(order, self._rng.uniform(0.0, 0.1))
-            return
-        port = await servers.serve(order)
-        async with anyio.create_task_group() as tasks:
-            for visitor in self._town.visitors:
-                tasks.start_soon(self._browse, visitor, port)
-            with anyio.fail_after(LONGEST):
-                await self._is_over.wait()
-            await anyio.sleep(self._rng.uniform(0.0, 0.01))  # any moment, not just after an answer
-            await servers.kill()
-
-    async def _browse(self, visitor: Visitor, port: int) -> None:
-        try:
-            await visitor.browse(port, pages(self._rng))
-        except Lost:
-            assert self._is_over.is_set(), "a server that nobody killed hung up"
 
 
 @every_persistent_store
@@ -88,16 +46,19 @@ async def test_kill_9_under_load_loses_nothing_acknowledged_and_revives_nothing(
     town = Town([Visitor(f"visitor-{n}") for n in range(VISITORS)])
     order = Order(kind.url(folder), busy=True)
 
-    async with nursery(anyio_backend) as servers:
+    async with nursery(anyio_backend, kind.module) as servers:
         for _ in range(rounds):
             async with AsyncExitStack() as bystander:
                 is_watched = rng.random() < 0.5
                 if is_watched:  # another process has the store open, before and after the kill
                     await bystander.enter_async_context(SessionManager(kind.url(folder)))
-                await Round(town, rng).run(servers, order)
+                if rng.random() < 0.15:
+                    await servers.serve_unseen(order, rng.uniform(0.0, 0.1))
+                else:
+                    await Round(town, rng).run(await servers.serve(order), servers.kill)
                 if is_watched:
                     _require(town, await look(kind, folder))
-            if not is_watched:  # the next server must find the files as they were left
+            if not is_watched:  # the next server must find its files as they were left
                 shutil.copytree(folder, copy)
                 _require(town, await look(kind, copy))
                 shutil.rmtree(copy)

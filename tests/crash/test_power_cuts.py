@@ -25,7 +25,7 @@ from minisession.errors import StoreError
 from tests.crash.app import NOTHING, PAGES, State
 from tests.crash.disk import NEEDS, Disk, Note, Recorder
 from tests.crash.nursery import Order
-from tests.crash.persistent import FILES, SQLITE, Persistent, every_persistent_store
+from tests.crash.persistent import FILES, SQLITE, Persistent, every_store_on_disk
 from tests.crash.servers import nursery
 from tests.crash.visitor import Lost, Visitor, handle_of
 from tests.crash.world import World, look
@@ -100,7 +100,7 @@ async def record(
         visitor.answered = note
         await visitor.browse(port, iter(rng.choices(list(PAGES), k=PAGES_EACH)))
 
-    async with nursery(backend, **recorder.environment) as servers:
+    async with nursery(backend, kind.module, **recorder.environment) as servers:
         for is_last in (False, True):
             port = await servers.serve(order)
             async with anyio.create_task_group() as tasks:
@@ -175,7 +175,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
-@every_persistent_store
+@every_store_on_disk
 async def test_a_power_cut_loses_nothing_acknowledged_and_revives_nothing(
     kind: Persistent, scratch: Path, anyio_backend: str, tally: Tally
 ) -> None:

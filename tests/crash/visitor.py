@@ -21,8 +21,13 @@ from tests.crash.world import World
 COOKIE = re.compile(rb"(?im)^set-cookie: MINISESSID=([^;\r]*)")
 LENGTH = re.compile(rb"(?im)^content-length: (\d+)")
 
-Lost = (OSError, anyio.BrokenResourceError, anyio.EndOfStream)
-"""How the death of a server is seen."""
+
+class Refused(Exception):
+    """A 503: what was asked for is stored or not, as if no answer had come."""
+
+
+Lost = (OSError, anyio.BrokenResourceError, anyio.EndOfStream, Refused)
+"""How the death of a server is seen, or that of its store."""
 
 
 def handle_of(id: str) -> str:
@@ -66,6 +71,9 @@ class Visitor:
         path = f"/{self.name}/{page}/{self.n}{query}"
         await stream.send(f"GET {path} HTTP/1.1\r\nhost: example.com\r\n{cookie}\r\n".encode())
         head, body = await self._head(stream)
+        if head.startswith(b"HTTP/1.1 503 "):
+            assert COOKIE.search(head) is None
+            raise Refused
         self._acknowledge(head)
         assert json.loads(await _body(stream, head, body)) == self.state.data
         self.answered(page)

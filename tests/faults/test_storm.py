@@ -14,7 +14,9 @@ from minisession import SessionMiddleware
 from minisession.abc import Store
 from minisession.stores.files import FilesStore
 from minisession.stores.memory import MemoryStore
+from minisession.stores.redis import RedisStore
 from minisession.stores.sqlite import SQLiteStore
+from tests import redis_servers
 from tests.asgi_client import running
 from tests.effort import Tally, effort
 
@@ -27,6 +29,9 @@ STORES: dict[str, Callable[[Path], Store]] = {
     "memory": lambda folder: MemoryStore(),
     "sqlite": lambda folder: SQLiteStore(folder / "sessions.db"),
     "files": lambda folder: FilesStore(folder / "sessions"),
+    "redis": lambda folder: RedisStore(
+        redis_servers.redis().url(prefix=redis_servers.fresh_prefix())
+    ),
 }
 
 
@@ -40,7 +45,12 @@ def no_log() -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("kind", "operations"),
-    [("memory", 4_000), ("sqlite", 2_000), ("files", 800)],
+    [
+        ("memory", 4_000),
+        ("sqlite", 2_000),
+        ("files", 800),
+        pytest.param("redis", 800, marks=redis_servers.NEEDS_REDIS),
+    ],
 )
 async def test_whatever_fails_what_was_acknowledged_stays_and_what_was_ended_stays_ended(
     kind: str, operations: int, tmp_path: Path, tally: Tally

@@ -1,4 +1,4 @@
-"""The stores on which every promise is tried: the model, and those that are kept on disk."""
+"""The stores on which every promise is tried: the model, those on disk, and one on a network."""
 
 from __future__ import annotations
 
@@ -10,17 +10,23 @@ import pytest
 from minisession.abc import Store
 from minisession.stores.files import FilesStore
 from minisession.stores.memory import MemoryStore
+from minisession.stores.redis import RedisStore
 from minisession.stores.sqlite import SQLiteStore
+from tests import redis_servers
 from tests.scratch import scratch_folder
 
 STORES: dict[str, Callable[[Path], Store]] = {
     "memory": lambda folder: MemoryStore(),
     "sqlite": lambda folder: SQLiteStore(folder / "sessions.db"),
     "files": lambda folder: FilesStore(folder / "sessions"),
+    "redis": lambda folder: RedisStore(
+        redis_servers.redis().url(prefix=redis_servers.fresh_prefix())
+    ),
 }
+NEEDS = {"redis": redis_servers.NEEDS_REDIS}
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=[pytest.param(name, marks=NEEDS.get(name, ())) for name in STORES])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """An empty store, not opened yet."""
     with scratch_folder() as folder:

@@ -10,13 +10,16 @@ import logging
 import pickle
 from pathlib import Path
 
+import anyio.to_thread
 import pytest
 
 from minisession import MinisessionError, SessionManager, SessionMiddleware, session
 from minisession.abc import Store
 from minisession.stores.files import FilesStore
 from minisession.stores.memory import MemoryStore
+from minisession.stores.redis import RedisStore
 from minisession.stores.sqlite import SQLiteStore
+from tests import redis_servers
 from tests.asgi_client import Browser, Receive, Scope, Send, ask, respond, routed, running
 from tests.clock import Clock
 from tests.remote_store import Fault, RemoteStore
@@ -71,6 +74,21 @@ async def test_no_file_of_a_folder_holds_an_id_or_is_named_after_one(tmp_path: P
     assert b"user:7" in text
     assert not any(secret.encode() in text for secret in secrets)
     assert not any(secret.encode().hex().encode() in text for secret in secrets)
+
+
+@redis_servers.NEEDS_REDIS
+async def test_nothing_that_a_server_writes_to_its_disk_holds_an_id() -> None:
+    server = await anyio.to_thread.run_sync(
+        redis_servers.Server, "redis-server", "--appendonly", "yes", "--appendfsync", "always"
+    )
+    try:
+        secrets = await secrets_of_a_life(RedisStore(server.url()))
+
+        text = b"".join(file.read_bytes() for file in server.folder.rglob("*") if file.is_file())
+    finally:
+        server.end()
+    assert b"user:7" in text
+    assert not any(secret.encode() in text for secret in secrets)
 
 
 async def test_the_write_ahead_log_holds_no_id_while_the_server_runs(database: Path) -> None:

@@ -21,7 +21,7 @@ from minisession import Session, SessionConfig, SessionManager
 from minisession.abc import Store
 from minisession.errors import MinisessionError
 from minisession.stores.memory import MemoryStore
-from tests.cancellation.conftest import STORES, Sweep, counted
+from tests.cancellation.conftest import NEEDS, STORES, Sweep, counted
 from tests.cancellation.trial import BEFORE, Trial
 from tests.effort import Tally
 from tests.remote_store import Fault, RemoteStore
@@ -53,7 +53,7 @@ def sweep(way: Way, tally: Tally) -> Sweep:
     return partial(counted, way[1], tally)
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=[pytest.param(name, marks=NEEDS.get(name, ())) for name in STORES])
 def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return STORES[request.param](tmp_path)
 

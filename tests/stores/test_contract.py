@@ -14,7 +14,7 @@ from minisession.stores.memory import MemoryStore
 from minisession.stores.redis import RedisStore
 from minisession.stores.sqlite import SQLiteStore
 from minisession.testing import Clause, check_clause, check_store, clauses
-from tests import redis_servers
+from tests import clause_table, redis_servers
 
 from .kit import NOW, birth
 
@@ -75,7 +75,17 @@ CASES = [
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("clause", "maker"), CASES)
-async def test_the_store_keeps(clause: Clause, maker: Maker, tmp_path: Path) -> None:
+async def test_the_store_keeps(
+    clause: Clause,
+    maker: Maker,
+    tmp_path: Path,
+    anyio_backend: str,
+    request: pytest.FixtureRequest,
+) -> None:
+    part = clause.__module__.rpartition(".")[2]
+    properties = request.node.user_properties
+    clause_table.note(properties, part, clause.__name__, maker.__name__, anyio_backend)
+
     await check_clause(clause, maker(tmp_path))
 
 

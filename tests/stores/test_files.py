@@ -473,7 +473,7 @@ async def test_a_folder_that_is_held_for_a_moment_does_not_suffer_from_one_that_
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("minisession.stores._files.shard.BUSY_TIMEOUT", 0.05)
-    monkeypatch.setattr("minisession.stores._files.shard.FAIR_WAIT", 10)
+    monkeypatch.setattr("minisession.stores._files.shard.FAIR_WAIT", 2)
     async with FilesStore(path) as store:
         await store.commit([birth("a"), birth("z")], NOW)
         with locked(path, "a"), ExitStack() as moment:

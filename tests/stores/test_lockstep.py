@@ -256,7 +256,7 @@ class ClusterLockstep(RedisLockstep):
 @pytest.mark.parametrize(
     ("machine", "examples"),
     [
-        pytest.param(SQLiteLockstep, effort(80, soak=800), id="sqlite"),
+        pytest.param(SQLiteLockstep, effort(40, soak=800), id="sqlite"),
         pytest.param(FilesLockstep, effort(12, soak=400), id="files"),
         pytest.param(
             SingleLockstep, effort(10, soak=800), id="redis", marks=redis_servers.NEEDS_REDIS

@@ -96,10 +96,24 @@ def run_together(script: str, url: str, backend: str) -> None:
     assert errors == [""] * PROCESSES
 
 
-@pytest.fixture(params=["sqlite:///{}/sessions.db", "file://{}/sessions"], ids=["sqlite", "files"])
-def url(request: pytest.FixtureRequest) -> Iterator[str]:
+@pytest.fixture(
+    params=[("sqlite:///{}/sessions.db", "asyncio"), ("file://{}/sessions", "trio")],
+    ids=["sqlite-asyncio", "files-trio"],
+)
+def case(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """A store and a backend; tests/histories tries the other pairs, in four processes too."""
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def anyio_backend(case: tuple[str, str]) -> str:
+    return case[1]
+
+
+@pytest.fixture
+def url(case: tuple[str, str]) -> Iterator[str]:
     with scratch_folder() as folder:
-        yield str(request.param).format(folder)
+        yield case[0].format(folder)
 
 
 @pytest.mark.anyio
