@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import anyio
@@ -37,6 +38,16 @@ MAX_BATCH = 128
 
 logger = logging.getLogger("minisession.stores")
 
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Parcel(Job):
+    """A change on its way, and where to."""
+
+    change: Change
+    key: bytes
+    """Of its session."""
+
+
 Applied = tuple[Outcome, bytes | None]
 """An outcome, and the principal whose index is to be written anew."""
 
@@ -52,8 +63,8 @@ class Lanes:
         self._courier = courier
         self._keys = keys
         self._loop = loop
-        self._queued: dict[int, Job] = {}
-        self._taken: dict[str, Job] = {}
+        self._queued: dict[int, Parcel] = {}
+        self._taken: dict[str, Parcel] = {}
         self._blocked: set[str] = set()
         self._at_work: set[Node | None] = set()
         self._idle = anyio.Event()
@@ -67,11 +78,12 @@ class Lanes:
             return []
         ticket = Ticket(self._loop, [None] * len(changes), len(changes))
         for place, change in enumerate(changes):
-            self._enqueue(Job(change, now, ticket, place))
+            key = self._keys.session(change.handle)
+            self._enqueue(Parcel(change, now, ticket, place, change=change, key=key))
         await ticket.answered.wait()
         return cast("list[Outcome]", ticket.answers)
 
-    def _enqueue(self, job: Job) -> None:
+    def _enqueue(self, job: Parcel) -> None:
         first = self._queued.setdefault(id(job.request), job)
         if first is not job:
             first.twice = True
@@ -104,32 +116,32 @@ class Lanes:
 
     # --- the queue -----------------------------------------------------------------------------
 
-    def _send_out(self, job: Job) -> None:
+    def _send_out(self, job: Parcel) -> None:
         """See to it that somebody takes a job."""
-        if _handle(job) in self._taken:
-            self._blocked.add(_handle(job))
+        if job.change.handle in self._taken:
+            self._blocked.add(job.change.handle)
             return
         node = self._node_of(job)
         if node not in self._at_work and not self._home.is_closing:
             self._at_work.add(node)
             self._home.start(self._work, node)
 
-    def _node_of(self, job: Job) -> Node | None:
+    def _node_of(self, job: Parcel) -> Node | None:
         try:
-            return self._nodes.node_of(self._keys.session(_handle(job)))
+            return self._nodes.node_of(job.key)
         except NotSent:
             return None  # what nobody serves has a lane as well, in which it is refused
 
-    def _take(self, node: Node | None) -> list[Job]:
+    def _take(self, node: Node | None) -> list[Parcel]:
         """Take what is queued for a server: of each session one change, the first."""
-        found: dict[int, Job] = {}
+        found: dict[int, Parcel] = {}
         for key, job in self._queued.items():
             if len(found) == MAX_BATCH:
                 break
-            if _handle(job) in self._taken:
-                self._blocked.add(_handle(job))
+            if job.change.handle in self._taken:
+                self._blocked.add(job.change.handle)
             elif self._node_of(job) is node:
-                self._taken[_handle(job)] = job
+                self._taken[job.change.handle] = job
                 found[key] = job
         for key in found:
             del self._queued[key]
@@ -144,7 +156,7 @@ class Lanes:
 
     def _send_out_all(self, handles: Collection[str] | None = None) -> None:
         for job in list(self._queued.values()):
-            if handles is None or _handle(job) in handles:
+            if handles is None or job.change.handle in handles:
                 self._send_out(job)
 
     # --- on the way ----------------------------------------------------------------------------
@@ -158,9 +170,9 @@ class Lanes:
             while jobs := self._take(node):
                 applied = await self._apply(jobs)
                 for job, (outcome, _) in zip(jobs, applied, strict=True):
-                    del self._taken[_handle(job)]
+                    del self._taken[job.change.handle]
                     _answer(job, outcome)
-                self._let_through({_handle(job) for job in jobs})
+                self._let_through({job.change.handle for job in jobs})
                 await self._renew(jobs, applied)
         finally:
             self._at_work.discard(node)
@@ -168,11 +180,11 @@ class Lanes:
         if not self._queued and not self._taken:
             self._idle.set()
 
-    async def _apply(self, jobs: Sequence[Job]) -> list[Applied]:
+    async def _apply(self, jobs: Sequence[Parcel]) -> list[Applied]:
         """Apply the jobs; a bug there must neither end the task nor leave anybody waiting."""
         try:
             built, refused = self._built(jobs)
-            refused |= await self._index([job for job in jobs if _handle(job) in built])
+            refused |= await self._index([job for job in jobs if job.change.handle in built])
             sent = {handle: built[handle] for handle in built if handle not in refused}
             replies = await self._courier.write(list(sent.values()))
         except Exception as error:
@@ -180,37 +192,35 @@ class Lanes:
             message = f"the store failed in an unforeseen way ({type(error).__name__}); see the log"
             return [(SaveOutcomeUnknown(message), None) for _ in jobs]
         came: Mapping[str, Reply] = dict(zip(sent, replies, strict=True)) | refused
-        return [_applied(_change(job), came[_handle(job)]) for job in jobs]
+        return [_applied(job.change, came[job.change.handle]) for job in jobs]
 
-    def _built(self, jobs: Sequence[Job]) -> tuple[dict[str, Command], dict[str, StoreError]]:
+    def _built(self, jobs: Sequence[Parcel]) -> tuple[dict[str, Command], dict[str, StoreError]]:
         """Return by handle what is to be sent, and what cannot be, because it is no text."""
         built: dict[str, Command] = {}
         refused: dict[str, StoreError] = {}
         for job in jobs:
             try:
-                built[_handle(job)] = self._command(job)
+                built[job.change.handle] = self._command(job)
             except UnicodeEncodeError:
-                refused[_handle(job)] = StoreUnavailable(
+                refused[job.change.handle] = StoreUnavailable(
                     "a principal or a key with a lone surrogate cannot be stored, it is not"
                     " Unicode text; nothing was stored"
                 )
         return built, refused
 
-    def _command(self, job: Job) -> Command:
-        change = _change(job)
-        script = scripts.END if isinstance(change, Destroy) else scripts.CHANGE
-        key = self._keys.session(change.handle)
-        return _call(script, key, wire.arguments(change, job.now))
+    def _command(self, job: Parcel) -> Command:
+        script = scripts.END if isinstance(job.change, Destroy) else scripts.CHANGE
+        return _call(script, job.key, wire.arguments(job.change, job.now))
 
-    async def _index(self, jobs: Sequence[Job]) -> dict[str, StoreError]:
+    async def _index(self, jobs: Sequence[Parcel]) -> dict[str, StoreError]:
         """List sessions with their principals, before the changes that say so are sent.
 
         So an index lists at least the sessions that it should. Returns what was refused by handle.
         """
         theirs = {
-            _handle(job): self._entry(job, change.principal.encode())
+            job.change.handle: self._entry(job, change.principal.encode())
             for job in jobs
-            if isinstance(change := _change(job), Create | Write) and change.principal
+            if isinstance(change := job.change, Create | Write) and change.principal
         }
         if not theirs:
             return {}
@@ -221,7 +231,7 @@ class Lanes:
             if isinstance(reply, StoreError)
         }
 
-    async def _renew(self, jobs: Sequence[Job], applied: Sequence[Applied]) -> None:
+    async def _renew(self, jobs: Sequence[Parcel], applied: Sequence[Applied]) -> None:
         """Write indexes anew that would end before their sessions, some time from now."""
         due = [(job, name) for job, (_, name) in zip(jobs, applied, strict=True) if name]
         if not due:
@@ -236,27 +246,19 @@ class Lanes:
         for problem in {str(reply) for reply in replies if isinstance(reply, StoreError)}:
             logger.warning("the list of a principal's sessions was not renewed: %s", problem)
 
-    def _entry(self, job: Job, principal: bytes) -> Command:
+    def _entry(self, job: Parcel, principal: bytes) -> Command:
         until = repr(self._indexed_until(job)).encode()
-        words = [_handle(job).encode(), until, repr(float(job.now)).encode()]
+        words = [job.change.handle.encode(), until, repr(float(job.now)).encode()]
         return _call(scripts.INDEX, self._keys.index(principal), words)
 
-    def _mark(self, job: Job, principal: bytes) -> Command:
+    def _mark(self, job: Parcel, principal: bytes) -> Command:
         words = wire.mark(principal, self._indexed_until(job), job.now)
-        return _call(scripts.CHANGE, self._keys.session(_handle(job)), words)
+        return _call(scripts.CHANGE, job.key, words)
 
-    def _indexed_until(self, job: Job) -> float:
-        change = _change(job)
+    def _indexed_until(self, job: Parcel) -> float:
+        change = job.change
         assert not isinstance(change, Destroy), "it ends a session"  # noqa: S101
         return wire.index_until(change.expires, job.now)
-
-
-def _change(job: Job) -> Change:
-    return cast("Change", job.request)
-
-
-def _handle(job: Job) -> str:
-    return _change(job).handle
 
 
 def _call(script: Script, key: bytes, arguments: Sequence[bytes]) -> Command:
@@ -267,6 +269,6 @@ def _applied(change: Change, reply: Reply) -> Applied:
     return (reply, None) if isinstance(reply, StoreError) else wire.outcome_of(change, reply)
 
 
-def _answer(job: Job, answer: Answer) -> None:
+def _answer(job: Parcel, answer: Answer) -> None:
     if job.answer(answer):
         job.ticket.answered.set()

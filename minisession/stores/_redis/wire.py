@@ -6,8 +6,8 @@ change does is said in the script.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from minisession.abc import Change, Committed, Create, Gone, Outcome, Record, Summary, Touch, Write
@@ -161,16 +161,17 @@ def _live_items(fields: Mapping[bytes, bytes]) -> dict[str, bytes]:
     """Return the items in the order in which they came; a large hash has lost it."""
     found = []
     for field, value in fields.items():
-        if field.startswith(b"="):
+        if field[:1] == b"=":
             stamp, live, data = value.partition(b":")
             epoch, _, place = stamp.partition(b".")
-            _whole(epoch)
-            found.append((_whole(place), field[1:].decode(), data if live else None))
-    return {key: data for _, key, data in sorted(found, key=_by_place) if data is not None}
+            if not (epoch.isdigit() and place.isdigit()):
+                raise ValueError
+            found.append((int(place), field[1:].decode(), data if live else None))
+    found.sort(key=_place)
+    return {key: data for _, key, data in found if data is not None}
 
 
-def _by_place(item: tuple[int, Any, Any]) -> int:
-    return item[0]
+_place = itemgetter(0)
 
 
 def _hash(digest: bytes) -> bytes:
@@ -187,7 +188,7 @@ def _whole(text: bytes) -> int:
 
 def _real(text: bytes) -> float:
     number = float(text)
-    if math.isnan(number):
+    if number != number:  # noqa: PLR0124  # it is not a number
         raise ValueError
     return number
 
