@@ -116,7 +116,7 @@ class RedisStore:
         """Hand the changes to the store's task, at once, and wait until they are stored.
 
         Who is cancelled while waiting leaves them to that task, which stores them. One round trip
-        for all that has come together; one more where a principal is set.
+        for all that has come together; in a cluster one more where a principal is set.
 
         Raises:
             StoreUnavailable: the store is not open. Otherwise each change has its own outcome.

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import AsyncIterator, Awaitable
 from contextvars import ContextVar
 from dataclasses import replace
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -17,9 +18,9 @@ import anyio.to_thread
 import pytest
 
 from minisession import SessionManager
-from minisession.abc import Change, Committed, Destroy, Outcome, Rotation, Touch, Write
-from minisession.errors import ConfigError, StoreCorrupt, StoreUnavailable
-from minisession.stores._redis import lanes, listing, wire
+from minisession.abc import Change, Committed, Destroy, Gone, Outcome, Rotation, Touch, Write
+from minisession.errors import ConfigError, SessionTooLarge, StoreCorrupt, StoreUnavailable
+from minisession.stores._redis import lanes, link, listing, wire
 from minisession.stores._redis.keys import Keys, slot
 from minisession.stores.redis import RedisStore
 from tests import redis_servers
@@ -364,6 +365,37 @@ async def test_what_cannot_be_indexed_is_not_stored(store: RedisStore, prefix: s
     assert "not known" not in str(outcomes[0])
     assert outcomes[1] == Committed(0)
     assert await store.load("h", NOW) is None
+
+
+async def test_a_login_is_one_round_trip_beside_the_load(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[int] = []
+    exchange = link.Link._exchange
+
+    async def counted(self: link.Link, connection: Any, commands: Any) -> Any:
+        sent.append(len(commands))
+        return await exchange(self, connection, commands)
+
+    monkeypatch.setattr(link.Link, "_exchange", counted)
+    await commit(store, birth())
+    sent.clear()
+
+    assert await commit(store, replace(write(), principal="ada")) == Committed(0)
+
+    assert sent == [1]
+    assert await principals(store, "ada") == ["h"]
+
+
+async def test_what_is_refused_is_not_listed(store: RedisStore, prefix: str) -> None:
+    late = replace(birth("late"), principal="ada", expires=NOW)
+    large = replace(birth("large", a=b"1" * LIMIT), principal="ada")
+    void = replace(write("void"), principal="ada")
+
+    outcomes = await store.commit([late, large, void], NOW)
+
+    assert [type(outcome) for outcome in outcomes] == [Gone, SessionTooLarge, Gone]
+    assert cli("EXISTS", Keys(prefix).index(b"ada").decode()) == "0"
 
 
 async def test_an_index_that_cannot_be_renewed_is_reported_and_nothing_fails(

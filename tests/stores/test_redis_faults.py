@@ -688,10 +688,13 @@ async def test_a_cluster_that_is_named_as_one_server_says_how_to_name_it() -> No
     url = f"redis://127.0.0.1:{redis_servers.cluster().primaries[0].port}"
     async with RedisStore(url) as store:
         outcomes = [await commit(store, birth(f"{number}")) for number in range(9)]
+        login = await commit(store, replace(birth(), principal="ada"))
 
     refused = [outcome for outcome in outcomes if isinstance(outcome, StoreUnavailable)]
     assert refused
     assert "redis+cluster://" in str(refused[0])
+    assert isinstance(login, StoreUnavailable)
+    assert "redis+cluster://" in str(login)
 
 
 async def test_a_single_server_that_is_named_as_a_cluster_says_so(server: Server) -> None:

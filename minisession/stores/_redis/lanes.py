@@ -46,6 +46,8 @@ class Parcel(Job):
     change: Change
     key: bytes
     """Of its session."""
+    index: bytes | None
+    """Where its session is to be listed, None if it names no principal."""
 
 
 Applied = tuple[Outcome, bytes | None]
@@ -78,10 +80,15 @@ class Lanes:
             return []
         ticket = Ticket(self._loop, [None] * len(changes), len(changes))
         for place, change in enumerate(changes):
-            key = self._keys.session(change.handle)
-            self._enqueue(Parcel(change, now, ticket, place, change=change, key=key))
+            self._enqueue(self._packed(change, now, ticket, place))
         await ticket.answered.wait()
         return cast("list[Outcome]", ticket.answers)
+
+    def _packed(self, change: Change, now: float, ticket: Ticket, place: int) -> Parcel:
+        key, index = self._keys.session(change.handle), None
+        if isinstance(change, Create | Write) and change.principal:
+            index = self._keys.index(change.principal)
+        return Parcel(change, now, ticket, place, change=change, key=key, index=index)
 
     def _enqueue(self, job: Parcel) -> None:
         first = self._queued.setdefault(id(job.request), job)
@@ -184,7 +191,8 @@ class Lanes:
         """Apply the jobs; a bug there must neither end the task nor leave anybody waiting."""
         try:
             built, refused = self._built(jobs)
-            refused |= await self._index([job for job in jobs if job.change.handle in built])
+            if not self._nodes.one_holds_all:
+                refused |= await self._index([job for job in jobs if job.change.handle in built])
             sent = {handle: built[handle] for handle in built if handle not in refused}
             replies = await self._courier.write(list(sent.values()))
         except Exception as error:
@@ -210,24 +218,21 @@ class Lanes:
 
     def _command(self, job: Parcel) -> Command:
         script = scripts.END if isinstance(job.change, Destroy) else scripts.CHANGE
-        return _call(script, job.key, wire.arguments(job.change, job.now))
+        keys = [job.key]
+        if job.index is not None and self._nodes.one_holds_all:
+            keys.append(job.index)
+        return _call(script, keys, wire.arguments(job.change, job.now))
 
     async def _index(self, jobs: Sequence[Parcel]) -> dict[str, StoreError]:
         """List sessions with their principals, before the changes that say so are sent.
 
         So an index lists at least the sessions that it should. Returns what was refused by handle.
         """
-        theirs = {
-            job.change.handle: self._entry(job, change.principal.encode())
-            for job in jobs
-            if isinstance(change := job.change, Create | Write) and change.principal
-        }
-        if not theirs:
-            return {}
-        replies = await self._courier.write(list(theirs.values()))
+        theirs = [(job, job.index) for job in jobs if job.index is not None]
+        replies = await self._courier.write([self._entry(job, index) for job, index in theirs])
         return {
-            handle: StoreUnavailable(str(reply).replace("; it is not known what was stored", ""))
-            for handle, reply in zip(theirs, replies, strict=True)
+            job.change.handle: wire.unlisted(job.change.handle, _reason(reply))
+            for (job, _), reply in zip(theirs, replies, strict=True)
             if isinstance(reply, StoreError)
         }
 
@@ -236,7 +241,9 @@ class Lanes:
         due = [(job, name) for job, (_, name) in zip(jobs, applied, strict=True) if name]
         if not due:
             return
-        replies = await self._courier.write([self._entry(job, name) for job, name in due])
+        replies = await self._courier.write(
+            [self._entry(job, self._keys.index(name)) for job, name in due]
+        )
         marks = [
             self._mark(job, name)
             for (job, name), reply in zip(due, replies, strict=True)
@@ -246,14 +253,18 @@ class Lanes:
         for problem in {str(reply) for reply in replies if isinstance(reply, StoreError)}:
             logger.warning("the list of a principal's sessions was not renewed: %s", problem)
 
-    def _entry(self, job: Parcel, principal: bytes) -> Command:
+    def _entry(self, job: Parcel, index: bytes) -> Command:
         until = repr(self._indexed_until(job)).encode()
-        words = [job.change.handle.encode(), until, repr(float(job.now)).encode()]
-        return _call(scripts.INDEX, self._keys.index(principal), words)
+        words = [
+            job.change.handle.encode(errors="surrogatepass"),
+            until,
+            repr(float(job.now)).encode(),
+        ]
+        return _call(scripts.INDEX, [index], words)
 
     def _mark(self, job: Parcel, principal: bytes) -> Command:
         words = wire.mark(principal, self._indexed_until(job), job.now)
-        return _call(scripts.CHANGE, job.key, words)
+        return _call(scripts.CHANGE, [job.key], words)
 
     def _indexed_until(self, job: Parcel) -> float:
         change = job.change
@@ -261,8 +272,16 @@ class Lanes:
         return wire.index_until(change.expires, job.now)
 
 
-def _call(script: Script, key: bytes, arguments: Sequence[bytes]) -> Command:
-    return Command(key, (b"EVALSHA", script.name, b"1", key, *arguments))
+def _call(script: Script, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Command:
+    return Command(keys[0], (b"EVALSHA", script.name, b"%d" % len(keys), *keys, *arguments))
+
+
+def _reason(error: StoreError) -> str:
+    """Return what an index answered, without what is no doubt: its session was not sent."""
+    text = str(error)
+    for words in ("; it is not known what was stored", "; nothing was stored"):
+        text = text.replace(words, "")
+    return text
 
 
 def _applied(change: Change, reply: Reply) -> Applied:

@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import Any
 
 from minisession.abc import Change, Committed, Create, Gone, Outcome, Record, Summary, Touch, Write
-from minisession.errors import SaveOutcomeUnknown, StoreCorrupt
+from minisession.errors import SaveOutcomeUnknown, StoreCorrupt, StoreUnavailable
 from minisession.stores._row import conflict, too_large
 
 VERSION = b"1"
@@ -29,6 +29,14 @@ def damaged(handle: str, what: str) -> StoreCorrupt:
     return StoreCorrupt(
         f"session {handle}: {what}; it was left as it is."
         " To be rid of it: await manager.revoke(handle)"
+    )
+
+
+def unlisted(handle: str, what: str) -> StoreUnavailable:
+    """Return the error for a change whose principal's index could not be written."""
+    return StoreUnavailable(
+        f"session {handle}: the list of its principal's sessions cannot be written ({what});"
+        " nothing was stored"
     )
 
 
@@ -108,17 +116,25 @@ def outcome_of(change: Change, reply: object) -> tuple[Outcome, bytes | None]:
     match reply:
         case [1, int(epoch), bytes() | None as due]:
             return Committed(epoch), due
+        case _:
+            return _not_committed(change, reply), None
+
+
+def _not_committed(change: Change, reply: object) -> Outcome:
+    match reply:
         case [2, int(replaced)]:
-            return Gone(replaced=bool(replaced)), None
+            return Gone(replaced=bool(replaced))
         case [3, bytes() | None as current] if isinstance(change, Write):
-            return conflict(change, current), None
+            return conflict(change, current)
         case [4, int(size)] if isinstance(change, Create | Write):
-            return too_large(change.handle, size, change.max_size), None
+            return too_large(change.handle, size, change.max_size)
         case [5, bytes(what)]:
-            return damaged(change.handle, what.decode()), None
+            return damaged(change.handle, what.decode())
+        case [6, bytes(what)]:
+            return unlisted(change.handle, what.decode(errors="replace"))
         case _:
             message = f"session {change.handle}: the server gave an answer that nobody understands"
-            return SaveOutcomeUnknown(message), None
+            return SaveOutcomeUnknown(message)
 
 
 def record_of(handle: str, fields: Mapping[bytes, bytes], now: float) -> Record | None:
