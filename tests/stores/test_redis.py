@@ -27,7 +27,7 @@ from tests import redis_servers
 from tests.effort import Tally
 from tests.tripwire import NATIVE, Blow, cancelled, sweep, timed_out
 
-from .kit import END, LIMIT, NOW, birth, write
+from .kit import END, LIMIT, NOW, birth, until, write
 
 pytestmark = [pytest.mark.anyio, redis_servers.NEEDS_REDIS]
 
@@ -407,6 +407,7 @@ async def test_an_index_that_cannot_be_renewed_is_reported_and_nothing_fails(
     assert await commit(store, Touch("h", 0, END + 99_999), NOW) == Committed(0)
     assert await commit(store, write()) == Committed(0)
 
+    await until(lambda: "not renewed" in caplog.text)
     assert [r.levelname for r in caplog.records if "not renewed" in r.message] == ["WARNING"]
 
 

@@ -1,20 +1,26 @@
 """`Lanes`: what was handed over, on its way to the servers that hold the sessions.
 
-It owns the queue and its order: to each server one batch at a time, of each session one change at a
+It owns the queue and its order: on each road one batch at a time, of each session one change at a
 time, in the order in which they came. So a change that is sent again, because its slot has moved,
 overtakes nothing. A stay in the queue has one of two ends, as with `Writer`: a job is *taken*, and
 then it is answered, or *withdrawn*, and then nobody ever sees it again.
 
-Mutable state: `_queued`; `_taken`, those on the way, by handle; `_blocked`, the handles of which
-more is queued; `_at_work`, the servers that somebody sends batches to. All of it is changed by
-tasks of one loop, between suspensions.
+Each road has a task of its own, and so have the indexes of each server that are to be written anew:
+a server that hangs holds up whoever needs it, and nobody else. There are at most as many as pairs
+of servers.
+
+Mutable state: `_queued`; `_taken`, those on the way, by handle; `_lines`, by handle what is queued
+or on its way, in order; `_at_work`, the roads that somebody sends batches on; `_due`, by server the
+indexes to be written anew, while somebody does so. All of it is changed by tasks of one loop,
+between suspensions.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import cast
 
 import anyio
@@ -50,6 +56,10 @@ class Parcel(Job):
     """Where its session is to be listed, None if it names no principal."""
 
 
+Road = tuple[Node | None, Node | None]
+"""Who must answer for a change: the server of its session, and where a principal's index is told
+separately, that server. None where nobody is known, which a change finds out on its road."""
+
 Applied = tuple[Outcome, bytes | None]
 """An outcome, and the principal whose index is to be written anew."""
 
@@ -67,8 +77,9 @@ class Lanes:
         self._loop = loop
         self._queued: dict[int, Parcel] = {}
         self._taken: dict[str, Parcel] = {}
-        self._blocked: set[str] = set()
-        self._at_work: set[Node | None] = set()
+        self._lines: dict[str, list[Parcel]] = {}
+        self._at_work: set[Road] = set()
+        self._due: dict[Node | None, dict[str, tuple[Parcel, bytes]]] = {}
         self._idle = anyio.Event()
 
     async def do(self, changes: Sequence[Change], now: float) -> list[Outcome]:
@@ -95,7 +106,10 @@ class Lanes:
         if first is not job:
             first.twice = True
             self._queued[id(job)] = job
-        self._send_out(job)
+        line = self._lines.setdefault(job.change.handle, [])
+        line.append(job)
+        if line[0] is job:
+            self._send_out(job)
 
     def withdraw(self, change: Change) -> bool:
         """Take back a change that is not on its way yet; True if it certainly never will be."""
@@ -103,14 +117,19 @@ class Lanes:
         if job is None or job.twice:
             return False
         del self._queued[id(change)]
+        self._leave(job)
         _answer(job, StoreUnavailable("the change was withdrawn before it was stored"))
         return True
 
     async def drained(self) -> None:
         """Wait until nothing is queued or on its way."""
-        while self._queued or self._taken:
+        while not self._is_idle:
             self._idle = anyio.Event()
             await self._idle.wait()
+
+    @property
+    def _is_idle(self) -> bool:
+        return not (self._queued or self._taken or self._due)
 
     def give_up(self) -> None:
         """Answer all who still wait, when nothing will be sent or answered any more."""
@@ -120,71 +139,72 @@ class Lanes:
             _answer(job, SaveOutcomeUnknown("the store was closed while it stored the change"))
         self._queued.clear()
         self._taken.clear()
+        self._lines.clear()
 
     # --- the queue -----------------------------------------------------------------------------
 
     def _send_out(self, job: Parcel) -> None:
-        """See to it that somebody takes a job."""
-        if job.change.handle in self._taken:
-            self._blocked.add(job.change.handle)
-            return
-        node = self._node_of(job)
-        if node not in self._at_work and not self._home.is_closing:
-            self._at_work.add(node)
-            self._home.start(self._work, node)
+        """See to it that somebody takes a job, which is the first of its session."""
+        road = self._road_of(job)
+        if road not in self._at_work and not self._home.is_closing:
+            self._at_work.add(road)
+            self._home.start(self._work, road)
 
-    def _node_of(self, job: Parcel) -> Node | None:
+    def _road_of(self, job: Parcel) -> Road:
+        if job.index is None or self._nodes.one_holds_all:
+            return self._node_of(job.key), None
+        return self._node_of(job.key), self._node_of(job.index)
+
+    def _node_of(self, key: bytes) -> Node | None:
         try:
-            return self._nodes.node_of(job.key)
+            return self._nodes.node_of(key)
         except NotSent:
-            return None  # what nobody serves has a lane as well, in which it is refused
+            return None
 
-    def _take(self, node: Node | None) -> list[Parcel]:
-        """Take what is queued for a server: of each session one change, the first."""
+    def _take(self, road: Road) -> list[Parcel]:
+        """Take what is queued for a road: of each session at most the first change."""
         found: dict[int, Parcel] = {}
         for key, job in self._queued.items():
             if len(found) == MAX_BATCH:
                 break
-            if job.change.handle in self._taken:
-                self._blocked.add(job.change.handle)
-            elif self._node_of(job) is node:
+            if self._lines[job.change.handle][0] is job and self._road_of(job) == road:
                 self._taken[job.change.handle] = job
                 found[key] = job
         for key in found:
             del self._queued[key]
         return list(found.values())
 
-    def _let_through(self, handles: Collection[str]) -> None:
-        """Send out what waited for an earlier change of its session."""
-        freed = self._blocked.intersection(handles)
-        if freed:
-            self._blocked -= freed
-            self._send_out_all({handle for handle in freed if handle not in self._taken})
-
-    def _send_out_all(self, handles: Collection[str] | None = None) -> None:
-        for job in list(self._queued.values()):
-            if handles is None or job.change.handle in handles:
-                self._send_out(job)
+    def _leave(self, job: Parcel) -> None:
+        """Take a job out of the line of its session, and send out who is the first now."""
+        line = self._lines[job.change.handle]
+        was_first = line[0] is job
+        line.remove(job)
+        if not line:
+            del self._lines[job.change.handle]
+        elif was_first:
+            self._send_out(line[0])
 
     # --- on the way ----------------------------------------------------------------------------
 
-    async def _work(self, node: Node | None) -> None:
-        """Send batches to one server, one after the other, as long as there is something to send.
+    async def _work(self, road: Road) -> None:
+        """Send batches on one road, one after the other, as long as there is something to send.
 
         The task begins when those who are about to commit now have done so: at the next tick.
         """
         try:
-            while jobs := self._take(node):
-                applied = await self._apply(jobs)
-                for job, (outcome, _) in zip(jobs, applied, strict=True):
+            while jobs := self._take(road):
+                for job, (outcome, due) in zip(jobs, await self._apply(jobs), strict=True):
                     del self._taken[job.change.handle]
+                    self._leave(job)
                     _answer(job, outcome)
-                self._let_through({job.change.handle for job in jobs})
-                await self._renew(jobs, applied)
+                    if due is not None:
+                        self._note_due(job, due)
         finally:
-            self._at_work.discard(node)
-        self._send_out_all()  # what is queued may belong to another server by now
-        if not self._queued and not self._taken:
+            self._at_work.discard(road)
+        for line in list(self._lines.values()):  # what is queued may have another road by now
+            if line[0].change.handle not in self._taken:
+                self._send_out(line[0])
+        if self._is_idle:
             self._idle.set()
 
     async def _apply(self, jobs: Sequence[Parcel]) -> list[Applied]:
@@ -236,14 +256,29 @@ class Lanes:
             if isinstance(reply, StoreError)
         }
 
-    async def _renew(self, jobs: Sequence[Parcel], applied: Sequence[Applied]) -> None:
+    def _note_due(self, job: Parcel, principal: bytes) -> None:
+        """Have an index written anew, soon, by a task that nobody waits for."""
+        node = self._node_of(self._keys.index(principal))
+        if node not in self._due:
+            self._due[node] = {}
+            self._home.start(self._renew, node)
+        self._due[node][job.change.handle] = job, principal
+
+    async def _renew(self, node: Node | None) -> None:
         """Write indexes anew that would end before their sessions, some time from now."""
-        due = [(job, name) for job, (_, name) in zip(jobs, applied, strict=True) if name]
-        if not due:
-            return
-        replies = await self._courier.write(
-            [self._entry(job, self._keys.index(name)) for job, name in due]
-        )
+        due = self._due[node]
+        try:
+            while due:
+                some = [due.pop(handle) for handle in list(islice(due, MAX_BATCH))]
+                await self._renew_some(some)
+        finally:
+            del self._due[node]
+            if self._is_idle:
+                self._idle.set()
+
+    async def _renew_some(self, due: Sequence[tuple[Parcel, bytes]]) -> None:
+        entries = [self._entry(job, self._keys.index(name)) for job, name in due]
+        replies = await self._courier.write(entries)
         marks = [
             self._mark(job, name)
             for (job, name), reply in zip(due, replies, strict=True)
