@@ -105,6 +105,38 @@ async def test_it_is_opened_once_at_a_time(store: RedisStore) -> None:
     assert await commit(store, birth()) == Committed(0)
 
 
+async def test_of_two_who_open_it_at_the_same_time_one_is_refused(url: str) -> None:
+    store = RedisStore(url)
+    came: list[object] = []
+
+    async def open_it() -> None:
+        try:
+            async with store:
+                came.append(await commit(store, birth()))
+        except StoreUnavailable as error:
+            came.append(type(error))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(open_it)
+        tasks.start_soon(open_it)
+
+    assert came == [StoreUnavailable, Committed(0)]
+
+
+async def test_what_could_not_be_opened_can_be_opened_later() -> None:
+    server = await anyio.to_thread.run_sync(redis_servers.Server)
+    store = RedisStore(server.url())
+    try:
+        await anyio.to_thread.run_sync(server.kill)
+        with pytest.raises(StoreUnavailable):
+            await store.__aenter__()
+        await anyio.to_thread.run_sync(server.start)
+        async with store:
+            assert await commit(store, birth()) == Committed(0)
+    finally:
+        server.end()
+
+
 async def test_in_another_event_loop_it_says_so(store: RedisStore, anyio_backend_name: str) -> None:
     def elsewhere() -> None:
         anyio.run(store.load, "h", NOW, backend=anyio_backend_name)
