@@ -6,6 +6,9 @@ Each request reads a counter and writes it. 256 browsers take turns on 64 connec
 `--redis`, a redis-server is started on a free port, without persistence. starsessions and redis-py
 must be installed: `pip install starsessions redis`. It reads the session and writes it as a whole;
 what that loses is not measured here.
+
+The rows without session show what the server and the app alone take: no session can make a request
+cheaper than that. What the session costs is the difference to that row of the same server.
 """
 
 from __future__ import annotations
@@ -21,10 +24,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from _http import compare, free_port, pinned_to, table, wait_for
+from _http import Summaries, compare, free_port, pinned_to, table, wait_for
 
 BROWSERS = 256
 BASELINE = "starsessions, uvicorn"
+WITHOUT = "no session"
 
 
 def make_app() -> Any:
@@ -32,9 +36,30 @@ def make_app() -> Any:
     from server import app as plain  # noqa: PLC0415 - benchmarks/server.py
 
     url = os.environ["BENCH_REDIS"]
-    if os.environ["BENCH_LIBRARY"] == "starsessions":
-        return _on_starsessions(plain, url)
-    return _on_minisession(plain, url)
+    match os.environ["BENCH_LIBRARY"]:
+        case "starsessions":
+            return _on_starsessions(plain, url)
+        case "minisession":
+            return _on_minisession(plain, url)
+    return _without_session(plain)
+
+
+def _without_session(plain: Any) -> Any:
+    """The same requests and responses: the browsers have a cookie, which nobody looks at."""
+    cookie = (b"set-cookie", b"MINISESSID=" + b"x" * 55)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def send_with_cookie(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"].append(cookie)
+            await send(message)
+
+        is_first_visit = scope["type"] == "http" and not any(
+            n == b"cookie" for n, _ in scope["headers"]
+        )
+        await plain(scope, receive, send_with_cookie if is_first_visit else send)
+
+    return app
 
 
 def _on_minisession(plain: Any, url: str) -> Any:
@@ -72,7 +97,7 @@ app = make_app() if "BENCH_LIBRARY" in os.environ else None
 
 
 def commands(port: int) -> dict[str, list[str]]:
-    """Each library on uvicorn, and ours on our server too."""
+    """Each library on uvicorn, ours on our server too, and the servers without a session."""
     uvicorn = ["uvicorn", "--http", "h11", "--loop", "asyncio", "--no-access-log"]
     uvicorn += ["--log-level", "error", "--port", str(port), "redis_sessions:app"]
     bundled = ["minisession", "serve", "redis_sessions:app", "--port", str(port)]
@@ -81,7 +106,28 @@ def commands(port: int) -> dict[str, list[str]]:
         "minisession, uvicorn": _command("minisession", uvicorn),
         "minisession, bundled, asyncio": _command("minisession", bundled),
         "minisession, bundled, trio": _command("minisession", [*bundled, "--backend", "trio"]),
+        f"{WITHOUT}, uvicorn": _command(WITHOUT, uvicorn),
+        f"{WITHOUT}, bundled, asyncio": _command(WITHOUT, bundled),
+        f"{WITHOUT}, bundled, trio": _command(WITHOUT, [*bundled, "--backend", "trio"]),
     }
+
+
+def costs(summaries: Summaries) -> str:
+    """What the session of a request costs: the CPU time beyond that of the same server without."""
+    own = {
+        name: each["cpu_us_per_request"] - summaries[_server_of(name)]["cpu_us_per_request"]
+        for name, each in summaries.items()
+        if not name.startswith(WITHOUT)
+    }
+    lines = [f"{'CPU µs of the session alone':<34}{'':>12}{'µs':>9}{'×':>9}"]
+    for name, cost in own.items():
+        lines.append(f"{name:<34}{'':>12}{cost:>9}{round(own[BASELINE] / cost, 2):>9}")
+    return "\n".join(lines)
+
+
+def _server_of(name: str) -> str:
+    """The row of the same server without a session."""
+    return WITHOUT + name[name.index(",") :]
 
 
 def _command(library: str, server: list[str]) -> list[str]:
@@ -117,6 +163,7 @@ def main() -> None:
         os.environ["BENCH_REDIS"] = url
         summaries = compare(commands, BASELINE, options.rounds, options.seconds, cookies=BROWSERS)
     print(table(summaries, BASELINE))
+    print(costs(summaries))
     if options.json:
         options.json.write_text(json.dumps(summaries, indent=2) + "\n")
 

@@ -35,7 +35,13 @@ class Loader:
         self._store = store
         self._config = config
         self._clock = clock
-        self.loads_nowait = isinstance(store, LoadsNowait)
+        # Asked once: to look at a protocol's methods takes longer than a load from memory.
+        self._load_nowait = store.load_nowait if isinstance(store, LoadsNowait) else None
+
+    @property
+    def loads_nowait(self) -> bool:
+        """Whether sessions load at their first touch, without waiting."""
+        return self._load_nowait is not None
 
     def read_nowait(self, ledger: Ledger) -> None:
         """Load a session at its first touch, from a store that can do so without waiting."""
@@ -57,9 +63,9 @@ class Loader:
             answers.clear()  # as above
 
     def _try_nowait(self, handle: str, now: float) -> Answer:
-        assert isinstance(self._store, LoadsNowait), "others are read before the app runs"  # noqa: S101
+        assert self._load_nowait is not None, "others are read before the app runs"  # noqa: S101
         try:
-            return self._store.load_nowait(handle, now)
+            return self._load_nowait(handle, now)
         except StoreError as error:
             return error
 
@@ -76,16 +82,15 @@ class Loader:
             StoreCorrupt: it is there and cannot be read.
             StoreUnavailable: the store failed, or did not answer in time.
         """
-        if isinstance(self._store, LoadsNowait):
-            return self._store.load_nowait(handle, now)
-        try:
-            with anyio.fail_after(self._config.save_timeout):
-                return await self._store.load(handle, now)
-        except TimeoutError as error:
-            raise StoreUnavailable(
-                f"the store did not load a session within {self._config.save_timeout:g} s"
-                " (SessionConfig.save_timeout)"
-            ) from error
+        if self._load_nowait is not None:
+            return self._load_nowait(handle, now)
+        deadline = anyio.current_time() + self._config.save_timeout
+        with anyio.CancelScope(deadline=deadline):
+            return await self._store.load(handle, now)
+        raise StoreUnavailable(
+            f"the store did not load a session within {self._config.save_timeout:g} s"
+            " (SessionConfig.save_timeout)"
+        )
 
     def _choose(
         self, ledger: Ledger, candidates: Sequence[tuple[str, str]], answers: Sequence[Answer]

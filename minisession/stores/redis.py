@@ -7,7 +7,7 @@ change are in `_redis`. The client library is imported when a store is opened.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -72,9 +72,11 @@ class RedisStore:
         # Only now: it takes a second, which a program that never opens a store need not wait.
         from ._redis.opened import Opened  # noqa: PLC0415
 
-        async with AsyncExitStack() as stack:
-            self._opened = await stack.enter_async_context(Opened.at(self._place))
-            self._stack = stack.pop_all()
+        with ExitStack() as unopened:
+            unopened.callback(setattr, self, "_stack", None)
+            self._stack = AsyncExitStack()  # before the first wait: who comes meanwhile is refused
+            self._opened = await self._stack.enter_async_context(Opened.at(self._place))
+            unopened.pop_all()
         return self
 
     async def __aexit__(
@@ -116,7 +118,7 @@ class RedisStore:
         """Hand the changes to the store's task, at once, and wait until they are stored.
 
         Who is cancelled while waiting leaves them to that task, which stores them. One round trip
-        for all that has come together; one more where a principal is set.
+        for all that has come together; in a cluster one more where a principal is set.
 
         Raises:
             StoreUnavailable: the store is not open. Otherwise each change has its own outcome.

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import AsyncIterator, Awaitable
 from contextvars import ContextVar
 from dataclasses import replace
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -17,16 +18,16 @@ import anyio.to_thread
 import pytest
 
 from minisession import SessionManager
-from minisession.abc import Change, Committed, Destroy, Outcome, Rotation, Touch, Write
-from minisession.errors import ConfigError, StoreCorrupt, StoreUnavailable
-from minisession.stores._redis import lanes, listing, wire
+from minisession.abc import Change, Committed, Destroy, Gone, Outcome, Rotation, Touch, Write
+from minisession.errors import ConfigError, SessionTooLarge, StoreCorrupt, StoreUnavailable
+from minisession.stores._redis import lanes, link, listing, wire
 from minisession.stores._redis.keys import Keys, slot
 from minisession.stores.redis import RedisStore
 from tests import redis_servers
 from tests.effort import Tally
 from tests.tripwire import NATIVE, Blow, cancelled, sweep, timed_out
 
-from .kit import END, LIMIT, NOW, birth, write
+from .kit import END, LIMIT, NOW, birth, until, write
 
 pytestmark = [pytest.mark.anyio, redis_servers.NEEDS_REDIS]
 
@@ -102,6 +103,38 @@ async def test_it_is_opened_once_at_a_time(store: RedisStore) -> None:
         await store.__aenter__()
 
     assert await commit(store, birth()) == Committed(0)
+
+
+async def test_of_two_who_open_it_at_the_same_time_one_is_refused(url: str) -> None:
+    store = RedisStore(url)
+    came: list[object] = []
+
+    async def open_it() -> None:
+        try:
+            async with store:
+                came.append(await commit(store, birth()))
+        except StoreUnavailable as error:
+            came.append(type(error))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(open_it)
+        tasks.start_soon(open_it)
+
+    assert came == [StoreUnavailable, Committed(0)]
+
+
+async def test_what_could_not_be_opened_can_be_opened_later() -> None:
+    server = await anyio.to_thread.run_sync(redis_servers.Server)
+    store = RedisStore(server.url())
+    try:
+        await anyio.to_thread.run_sync(server.kill)
+        with pytest.raises(StoreUnavailable):
+            await store.__aenter__()
+        await anyio.to_thread.run_sync(server.start)
+        async with store:
+            assert await commit(store, birth()) == Committed(0)
+    finally:
+        server.end()
 
 
 async def test_in_another_event_loop_it_says_so(store: RedisStore, anyio_backend_name: str) -> None:
@@ -344,6 +377,7 @@ async def test_a_session_that_is_used_on_and_on_stays_in_the_index(
         assert await commit(store, change, now) == Committed(0)
         # Whoever is told to renew the index may die at once, so it must last without that.
         assert float(cli("ZSCORE", index, "h")) > now + 3600
+        await store._open.lanes.drained()  # almost an hour goes by
 
     assert await principals(store, "ada", now) == ["h"]
 
@@ -366,6 +400,37 @@ async def test_what_cannot_be_indexed_is_not_stored(store: RedisStore, prefix: s
     assert await store.load("h", NOW) is None
 
 
+async def test_a_login_is_one_round_trip_beside_the_load(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[int] = []
+    exchange = link.Link._exchange
+
+    async def counted(self: link.Link, connection: Any, commands: Any) -> Any:
+        sent.append(len(commands))
+        return await exchange(self, connection, commands)
+
+    monkeypatch.setattr(link.Link, "_exchange", counted)
+    await commit(store, birth())
+    sent.clear()
+
+    assert await commit(store, replace(write(), principal="ada")) == Committed(0)
+
+    assert sent == [1]
+    assert await principals(store, "ada") == ["h"]
+
+
+async def test_what_is_refused_is_not_listed(store: RedisStore, prefix: str) -> None:
+    late = replace(birth("late"), principal="ada", expires=NOW)
+    large = replace(birth("large", a=b"1" * LIMIT), principal="ada")
+    void = replace(write("void"), principal="ada")
+
+    outcomes = await store.commit([late, large, void], NOW)
+
+    assert [type(outcome) for outcome in outcomes] == [Gone, SessionTooLarge, Gone]
+    assert cli("EXISTS", Keys(prefix).index(b"ada").decode()) == "0"
+
+
 async def test_an_index_that_cannot_be_renewed_is_reported_and_nothing_fails(
     store: RedisStore, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -375,6 +440,7 @@ async def test_an_index_that_cannot_be_renewed_is_reported_and_nothing_fails(
     assert await commit(store, Touch("h", 0, END + 99_999), NOW) == Committed(0)
     assert await commit(store, write()) == Committed(0)
 
+    await until(lambda: "not renewed" in caplog.text)
     assert [r.levelname for r in caplog.records if "not renewed" in r.message] == ["WARNING"]
 
 

@@ -17,6 +17,7 @@ REFUSALS = [
     ("OOM command not allowed when used memory > 'maxmemory'.", "no memory left", "maxmemory"),
     ("MASTERDOWN Link with MASTER is down", "has lost its primary", "redis+sentinel://"),
     ("CLUSTERDOWN The cluster is down", "cluster is down", "CLUSTER INFO"),
+    ("CROSSSLOT Keys in request don't hash to the same slot", "part of a cluster", "redis+cluster"),
     ("TRYAGAIN Multiple keys request during rehashing of slot", "is moving", "Try again"),
     ("NOREPLICAS Not enough good replicas to write.", "min-replicas-to-write", "Bring them back"),
     ("NOPERM User app has no permissions to run 'evalsha'", "does not allow", "ACL SETUSER"),

@@ -25,6 +25,7 @@ from minisession.errors import (
 from minisession.stores._redis import courier, link, opened
 from minisession.stores._redis.cluster import Cluster
 from minisession.stores._redis.errors import EXPLANATIONS
+from minisession.stores._redis.keys import Keys
 from minisession.stores.redis import RedisStore
 from tests import redis_servers
 from tests.certificates import Certificate
@@ -684,14 +685,120 @@ async def test_a_bug_in_connecting_is_a_refusal_and_in_the_log(
     assert "nobody thought of" in caplog.text
 
 
+async def test_a_frozen_server_of_a_cluster_holds_up_only_who_needs_it() -> None:
+    place = redis_servers.cluster()
+    frozen = place.primaries[0]
+    keys = Keys(redis_servers.fresh_prefix())
+    async with RedisStore(place.url(prefix=keys.prefix)) as store:
+        nodes = store._open.lanes._nodes
+
+        def is_frozens(key: bytes) -> bool:
+            return nodes.node_of(key).name.endswith(f":{frozen.port}")
+
+        names = [f"{number}" for number in range(200)]
+        other = nodes.node_of(keys.session(names[0]))
+        if is_frozens(keys.session(names[0])):
+            other = next(node for node in nodes.all() if node is not other)
+        elsewhere = [n for n in names[:100] if nodes.node_of(keys.session(n)) is other]
+        held_up = next(name for name in names if is_frozens(keys.index(name)))
+        free = next(name for name in names if not is_frozens(keys.index(name)))
+        login, behind, *strangers, other_login = elsewhere[:12]
+        await store.commit([birth(name) for name in names[100:]], NOW)  # so all are connected
+        outcomes: dict[str, Outcome] = {}
+
+        async def come(name: str, principal: str | None) -> None:
+            outcomes[name] = await commit(store, replace(birth(name), principal=principal))
+
+        async def go_on(name: str) -> None:
+            outcomes["later"] = await commit(store, write(name))
+
+        frozen.freeze()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(come, login, held_up)
+                for name in strangers:
+                    tasks.start_soon(come, name, None)
+                tasks.start_soon(come, other_login, free)
+                await until(lambda: len(outcomes) == len(strangers) + 1)
+                tasks.start_soon(come, behind, held_up)
+                await until(lambda: bool(store._open.lanes._queued))
+                with anyio.move_on_after(0.1):  # a round trip takes a hundredth of that
+                    await go_on(behind)  # which must not overtake its login
+                assert outcomes.keys().isdisjoint({login, behind, "later"})
+                frozen.thaw()
+        finally:
+            frozen.thaw()
+
+        assert outcomes == dict.fromkeys(elsewhere[:12], Committed(0))
+        assert {each.handle for each in await store.of_principal(held_up, NOW)} == {login, behind}
+        assert await commit(store, Touch(behind, 0, END)) == Committed(0)  # after what was left
+        record = await store.load(behind, NOW)
+        assert record is not None
+        assert record.items == write(behind).items
+
+
+async def test_what_waited_behind_a_change_that_is_withdrawn_goes_on(server: Server) -> None:
+    first, second = write(items={"a": b"1"}), write(items={"b": b"1"})
+    outcomes: list[Outcome] = []
+    async with RedisStore(server.url()) as store:
+        await commit(store, birth())
+
+        async def hand_over() -> None:
+            outcomes.extend(await store.commit([first, second], NOW))
+
+        server.freeze()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(commit, store, birth("other"))
+                await until(lambda: bool(store._open.lanes._taken))
+                tasks.start_soon(hand_over)
+                await until(lambda: len(store._open.lanes._queued) == 2)
+                assert store.withdraw(first)
+                server.thaw()
+        finally:
+            server.thaw()
+
+    assert [type(outcome) for outcome in outcomes] == [StoreUnavailable, Committed]
+
+
+async def test_an_index_on_a_frozen_server_is_renewed_when_it_thaws() -> None:
+    place = redis_servers.cluster()
+    frozen = place.primaries[0]
+    keys = Keys(redis_servers.fresh_prefix())
+    async with RedisStore(place.url(prefix=keys.prefix)) as store:
+        nodes = store._open.lanes._nodes
+
+        def is_frozens(key: bytes) -> bool:
+            return nodes.node_of(key).name.endswith(f":{frozen.port}")
+
+        names = [f"{number}" for number in range(200)]
+        name = next(name for name in names if not is_frozens(keys.session(name)))
+        principal = next(name for name in names if is_frozens(keys.index(name)))
+        index = keys.index(principal).decode()
+        await commit(store, replace(birth(name), principal=principal))
+
+        frozen.freeze()
+        try:
+            for n in range(3):
+                touch = Touch(name, 0, END + 99_999 + n)
+                assert await commit(store, touch) == Committed(0)
+        finally:
+            frozen.thaw()
+
+        await until(lambda: float(frozen.cli("ZSCORE", index, name)) > END + 99_999)
+
+
 async def test_a_cluster_that_is_named_as_one_server_says_how_to_name_it() -> None:
     url = f"redis://127.0.0.1:{redis_servers.cluster().primaries[0].port}"
     async with RedisStore(url) as store:
         outcomes = [await commit(store, birth(f"{number}")) for number in range(9)]
+        login = await commit(store, replace(birth(), principal="ada"))
 
     refused = [outcome for outcome in outcomes if isinstance(outcome, StoreUnavailable)]
     assert refused
     assert "redis+cluster://" in str(refused[0])
+    assert isinstance(login, StoreUnavailable)
+    assert "redis+cluster://" in str(login)
 
 
 async def test_a_single_server_that_is_named_as_a_cluster_says_so(server: Server) -> None:

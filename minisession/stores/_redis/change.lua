@@ -1,7 +1,9 @@
 -- One change to one session, as one step. It says in Lua what `rules.admits`,
 -- `rules.create_is_possible` and `Row.apply` say in Python; a test holds it to that.
 --
--- KEYS: the session's hash. Its fields:
+-- KEYS: the session's hash; where one server holds all keys, also the index of the principal that
+-- the change names: then the session is listed there in the same step. In a cluster an index has
+-- another slot, and is told before. The hash's fields:
 --   v  version of this layout             n  bytes of the items, as `max_size` counts them
 --   e  epoch                              q  the next place among the items
 --   x  expires                            g  grace_until        (absent: 0)
@@ -16,8 +18,9 @@
 -- server's own is never read, so that all who share a session mean the same time.
 --
 -- Answers: {1, epoch, principal if its index must be written anew} committed; {2, replaced} gone;
--- {3, value} conflict; {4, size} too large; {5, what} damaged. Nothing is written before all that
--- can refuse the change has been asked.
+-- {3, value} conflict; {4, size} too large; {5, what} damaged; {6, what} the index cannot be
+-- written. Nothing is written before all that can refuse the change has been asked, of which the
+-- index is the last.
 
 local key, op, now = KEYS[1], ARGV[1], tonumber(ARGV[2])
 local epoch, expires = tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -81,6 +84,14 @@ local function committed(s)
   return { 1, s.epoch, due and s.principal }
 end
 
+-- What an index says that cannot be written. The session's handle is what the braces hold.
+local function unlisted()
+  if not KEYS[2] then return nil end
+  local handle = string.sub(key, string.find(key, '{', 1, true) + 1, -2)
+  local refused = list(KEYS[2], handle, ARGV[15], ARGV[2])
+  return refused and { 6, refused.err }
+end
+
 local function delete_fields(unwanted)
   for first = 1, #unwanted, 1000 do
     redis.call('HDEL', key, unpack(unwanted, first, math.min(first + 999, #unwanted)))
@@ -113,6 +124,8 @@ if op == 'C' then
   local size, place = 0, 0
   for n = 16, #ARGV, 3 do size = size + #ARGV[n] + #ARGV[n + 2] end
   if size > tonumber(ARGV[5]) then return { 4, size } end
+  local refusal = unlisted()
+  if refusal then return refusal end
   redis.call('DEL', key)
   for n = 16, #ARGV, 3 do
     redis.call('HSET', key, '=' .. ARGV[n], '0.' .. place .. ':' .. ARGV[n + 2])
@@ -177,6 +190,9 @@ for n = 16, #ARGV, 3 do
   if item and item.data and not clear then growth = growth - #ARGV[n] - #item.data end
 end
 if growth > 0 and s.size + growth > max_size then return { 4, s.size + growth } end
+
+local refusal = unlisted()
+if refusal then return refusal end
 
 -- From here on nothing refuses any more.
 local fields = { 'n', digits(s.size + growth) }

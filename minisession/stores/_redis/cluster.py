@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from typing import ClassVar
 
 import anyio
 from coredis.connection import TCPLocation
@@ -30,6 +31,8 @@ Address = tuple[str, int]
 
 class Cluster:
     """Knows which server holds which slot."""
+
+    one_holds_all: ClassVar[bool] = False
 
     def __init__(self, home: Home, login: Login, place: Place) -> None:
         self._home = home

@@ -53,20 +53,37 @@ class Courier:
         self._nodes = nodes
         self._confirmation = _confirmation(place)
 
+    async def read_one(self, command: Command) -> Reply:
+        """Do what `read` does for one command, with as little around it as can be: every load."""
+        errand = _Errand(command)
+        for node in self._grouped((errand,)):
+            (errand.reply,) = await node.reads.ask((command,))
+            if not isinstance(errand.reply, Exception):
+                return errand.reply
+            self._look_into(node, [errand])
+            if self._goes_on(errand):
+                await self._run([errand], "reads")
+        return (await self._read([errand]))[0]
+
     async def read(self, commands: Sequence[Command]) -> list[Reply]:
         """Ask what changes nothing; return values, or the `StoreError` that a command met.
 
         What was lost on the way is asked for once more.
         """
-        errands = await self._run([_Errand(command) for command in commands], "reads")
-        lost = [errand for errand in errands if isinstance(errand.reply, Lost)]
+        errands = [_Errand(command) for command in commands]
+        await self._run(errands, "reads")
+        return await self._read(errands)
+
+    async def _read(self, errands: list[_Errand]) -> list[Reply]:
+        lost = [_reset(errand) for errand in errands if isinstance(errand.reply, Lost)]
         if lost:
-            await self._run([_reset(errand) for errand in lost], "reads")
+            await self._run(lost, "reads")
         return [_said(errand, unreadable) for errand in errands]
 
     async def write(self, commands: Sequence[Command]) -> list[Reply]:
         """Ask for changes; return values, or the `StoreError` that a command met."""
-        errands = await self._run([_Errand(command) for command in commands], "commits")
+        errands = [_Errand(command) for command in commands]
+        await self._run(errands, "commits")
         return [_said(errand, explain) for errand in errands]
 
     async def read_from(self, node: Node, words: tuple[bytes, ...]) -> Reply:
@@ -88,7 +105,7 @@ class Courier:
                     name = command.words[0].decode()
                     raise StoreUnavailable(f"{name} is refused: {unreadable(reply, node.name)}")
 
-    async def _run(self, errands: list[_Errand], way: Way) -> list[_Errand]:
+    async def _run(self, errands: list[_Errand], way: Way) -> None:
         left = errands
         for _ in range(MAX_ROUNDS):
             groups = self._grouped(left)
@@ -99,14 +116,11 @@ class Courier:
                 async with anyio.create_task_group() as tasks:
                     for node, group in groups.items():
                         tasks.start_soon(self._visit, node, group, way)
-            left = [
-                errand for group in groups.values() for errand in group if self._goes_on(errand)
-            ]
+            left = [errand for errand in left if self._goes_on(errand)]
             if not left:
                 break
-        return errands
 
-    def _grouped(self, errands: list[_Errand]) -> dict[Node, list[_Errand]]:
+    def _grouped(self, errands: Sequence[_Errand]) -> dict[Node, list[_Errand]]:
         groups: dict[Node, list[_Errand]] = {}
         for errand in errands:
             try:
@@ -135,14 +149,18 @@ class Courier:
         replies = await link.ask(pipeline)
         for errand, place in zip(errands, places, strict=True):
             errand.reply = replies[place]
-        if any(code_of(errand.reply) in LOOK_ANEW for errand in errands):
-            self._nodes.suspect(node, said=True)
-        elif any(isinstance(errand.reply, NotSent | Unanswered) for errand in errands):
-            self._nodes.suspect(node, said=False)
+        self._look_into(node, [each for each in errands if isinstance(each.reply, Exception)])
         if way == "commits":
             self._confirm(errands, replies[len(pipeline) - len(self._confirmation) :])
 
-    def _confirm(self, errands: list[_Errand], confirmations: list[Reply]) -> None:
+    def _look_into(self, node: Node, failed: list[_Errand]) -> None:
+        """Have a server looked for anew that is not the right one, or is not there."""
+        if any(code_of(errand.reply) in LOOK_ANEW for errand in failed):
+            self._nodes.suspect(node, said=True)
+        elif any(isinstance(errand.reply, NotSent | Unanswered) for errand in failed):
+            self._nodes.suspect(node, said=False)
+
+    def _confirm(self, errands: list[_Errand], confirmations: Sequence[Reply]) -> None:
         """Doubt what fewer servers than asked have confirmed."""
         for command, came in zip(self._confirmation, confirmations, strict=True):
             asked = [int(word) for word in command.words[1:-1]]
@@ -160,12 +178,13 @@ class Courier:
     def _goes_on(self, errand: _Errand) -> bool:
         """Tell whether a command is to be sent again, and prepare it for that."""
         reply, node = errand.reply, errand.node
-        assert node is not None, "it has just been there"  # noqa: S101
+        if node is None or not isinstance(reply, AskError | NoScriptError):
+            return False
         errand.forgotten = isinstance(reply, NoScriptError)
         errand.asking = isinstance(reply, AskError) and not isinstance(reply, MovedError)
         if isinstance(reply, AskError):
             errand.node = self._nodes.named(reply.host, reply.port, node)
-        return errand.forgotten or isinstance(reply, AskError)
+        return True
 
 
 def _reset(errand: _Errand) -> _Errand:

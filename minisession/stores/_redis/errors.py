@@ -16,6 +16,7 @@ CODES: dict[type[Exception], str] = {
     said.AuthenticationRequiredError: "NOAUTH",
     said.AuthorizationError: "NOPERM",
     said.BusyLoadingError: "LOADING",
+    said.ClusterCrossSlotError: "CROSSSLOT",
     said.ClusterDownError: "CLUSTERDOWN",
     said.MovedError: "MOVED",
     said.AskError: "ASK",
@@ -30,6 +31,7 @@ EXPLANATIONS = {
     "BUSY": "is busy with a script of somebody else. `SCRIPT KILL` ends it",
     "CLUSTERDOWN": "says that its cluster is down: a slot has no primary, or most nodes are out of"
     " reach. Look at `CLUSTER INFO`; it recovers by itself once a replica has taken over",
+    "CROSSSLOT": "is part of a cluster. Name it with redis+cluster://",
     "LOADING": "is still loading its data. Wait",
     "MASTERDOWN": "is a replica that has lost its primary. Name the primary, or name Sentinel:"
     " redis+sentinel://host:26379/name",

@@ -1,12 +1,15 @@
--- Note in the index of a principal that a session is theirs, until a time by the writer's clock.
--- What has passed its time goes, and the whole index goes when all has.
+-- What the index of a principal is told: that a session is theirs, until a time by the writer's
+-- clock. What has passed its time goes, and the whole index goes when all has.
 --
--- KEYS: the index, a sorted set of handles by that time. ARGV: handle, until, now.
-local key, now = KEYS[1], tonumber(ARGV[3])
-redis.call('ZREMRANGEBYSCORE', key, '-inf', ARGV[3])
-redis.call('ZADD', key, 'GT', ARGV[2], ARGV[1])
-local life = math.max(0, math.min(math.ceil((tonumber(ARGV[2]) - now) * 1000), 2 ^ 53))
-if redis.call('PTTL', key) < life then
-  redis.call('PEXPIRE', key, string.format('%.0f', life))
+-- The index is a sorted set of handles by that time. Returns nil, or the error that it met, which
+-- comes before anything is written.
+local function list(index, handle, listed_until, now)
+  local added = redis.pcall('ZADD', index, 'GT', listed_until, handle)
+  if type(added) == 'table' and added.err then return added end
+  redis.call('ZREMRANGEBYSCORE', index, '-inf', now)
+  local life = math.ceil((tonumber(listed_until) - tonumber(now)) * 1000)
+  life = math.max(0, math.min(life, 2 ^ 53))
+  if redis.call('PTTL', index) < life then
+    redis.call('PEXPIRE', index, string.format('%.0f', life))
+  end
 end
-return 1

@@ -1,19 +1,26 @@
 """`Lanes`: what was handed over, on its way to the servers that hold the sessions.
 
-It owns the queue and its order: to each server one batch at a time, of each session one change at a
+It owns the queue and its order: on each road one batch at a time, of each session one change at a
 time, in the order in which they came. So a change that is sent again, because its slot has moved,
 overtakes nothing. A stay in the queue has one of two ends, as with `Writer`: a job is *taken*, and
 then it is answered, or *withdrawn*, and then nobody ever sees it again.
 
-Mutable state: `_queued`; `_taken`, those on the way, by handle; `_blocked`, the handles of which
-more is queued; `_at_work`, the servers that somebody sends batches to. All of it is changed by
-tasks of one loop, between suspensions.
+Each road has a task of its own, and so have the indexes of each server that are to be written anew:
+a server that hangs holds up whoever needs it, and nobody else. There are at most as many as pairs
+of servers.
+
+Mutable state: `_queued`; `_taken`, those on the way, by handle; `_lines`, by handle what is queued
+or on its way, in order; `_at_work`, the roads that somebody sends batches on; `_due`, by server the
+indexes to be written anew, while somebody does so. All of it is changed by tasks of one loop,
+between suspensions.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import cast
 
 import anyio
@@ -37,6 +44,22 @@ MAX_BATCH = 128
 
 logger = logging.getLogger("minisession.stores")
 
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Parcel(Job):
+    """A change on its way, and where to."""
+
+    change: Change
+    key: bytes
+    """Of its session."""
+    index: bytes | None
+    """Where its session is to be listed, None if it names no principal."""
+
+
+Road = tuple[Node | None, Node | None]
+"""Who must answer for a change: the server of its session, and where a principal's index is told
+separately, that server. None where nobody is known, which a change finds out on its road."""
+
 Applied = tuple[Outcome, bytes | None]
 """An outcome, and the principal whose index is to be written anew."""
 
@@ -52,10 +75,11 @@ class Lanes:
         self._courier = courier
         self._keys = keys
         self._loop = loop
-        self._queued: dict[int, Job] = {}
-        self._taken: dict[str, Job] = {}
-        self._blocked: set[str] = set()
-        self._at_work: set[Node | None] = set()
+        self._queued: dict[int, Parcel] = {}
+        self._taken: dict[str, Parcel] = {}
+        self._lines: dict[str, list[Parcel]] = {}
+        self._at_work: set[Road] = set()
+        self._due: dict[Node | None, dict[str, tuple[Parcel, bytes]]] = {}
         self._idle = anyio.Event()
 
     async def do(self, changes: Sequence[Change], now: float) -> list[Outcome]:
@@ -67,16 +91,25 @@ class Lanes:
             return []
         ticket = Ticket(self._loop, [None] * len(changes), len(changes))
         for place, change in enumerate(changes):
-            self._enqueue(Job(change, now, ticket, place))
+            self._enqueue(self._packed(change, now, ticket, place))
         await ticket.answered.wait()
         return cast("list[Outcome]", ticket.answers)
 
-    def _enqueue(self, job: Job) -> None:
+    def _packed(self, change: Change, now: float, ticket: Ticket, place: int) -> Parcel:
+        key, index = self._keys.session(change.handle), None
+        if isinstance(change, Create | Write) and change.principal:
+            index = self._keys.index(change.principal)
+        return Parcel(change, now, ticket, place, change=change, key=key, index=index)
+
+    def _enqueue(self, job: Parcel) -> None:
         first = self._queued.setdefault(id(job.request), job)
         if first is not job:
             first.twice = True
             self._queued[id(job)] = job
-        self._send_out(job)
+        line = self._lines.setdefault(job.change.handle, [])
+        line.append(job)
+        if line[0] is job:
+            self._send_out(job)
 
     def withdraw(self, change: Change) -> bool:
         """Take back a change that is not on its way yet; True if it certainly never will be."""
@@ -84,14 +117,19 @@ class Lanes:
         if job is None or job.twice:
             return False
         del self._queued[id(change)]
+        self._leave(job)
         _answer(job, StoreUnavailable("the change was withdrawn before it was stored"))
         return True
 
     async def drained(self) -> None:
         """Wait until nothing is queued or on its way."""
-        while self._queued or self._taken:
+        while not self._is_idle:
             self._idle = anyio.Event()
             await self._idle.wait()
+
+    @property
+    def _is_idle(self) -> bool:
+        return not (self._queued or self._taken or self._due)
 
     def give_up(self) -> None:
         """Answer all who still wait, when nothing will be sent or answered any more."""
@@ -101,78 +139,80 @@ class Lanes:
             _answer(job, SaveOutcomeUnknown("the store was closed while it stored the change"))
         self._queued.clear()
         self._taken.clear()
+        self._lines.clear()
 
     # --- the queue -----------------------------------------------------------------------------
 
-    def _send_out(self, job: Job) -> None:
-        """See to it that somebody takes a job."""
-        if _handle(job) in self._taken:
-            self._blocked.add(_handle(job))
-            return
-        node = self._node_of(job)
-        if node not in self._at_work and not self._home.is_closing:
-            self._at_work.add(node)
-            self._home.start(self._work, node)
+    def _send_out(self, job: Parcel) -> None:
+        """See to it that somebody takes a job, which is the first of its session."""
+        road = self._road_of(job)
+        if road not in self._at_work and not self._home.is_closing:
+            self._at_work.add(road)
+            self._home.start(self._work, road)
 
-    def _node_of(self, job: Job) -> Node | None:
+    def _road_of(self, job: Parcel) -> Road:
+        if job.index is None or self._nodes.one_holds_all:
+            return self._node_of(job.key), None
+        return self._node_of(job.key), self._node_of(job.index)
+
+    def _node_of(self, key: bytes) -> Node | None:
         try:
-            return self._nodes.node_of(self._keys.session(_handle(job)))
+            return self._nodes.node_of(key)
         except NotSent:
-            return None  # what nobody serves has a lane as well, in which it is refused
+            return None
 
-    def _take(self, node: Node | None) -> list[Job]:
-        """Take what is queued for a server: of each session one change, the first."""
-        found: dict[int, Job] = {}
+    def _take(self, road: Road) -> list[Parcel]:
+        """Take what is queued for a road: of each session at most the first change."""
+        found: dict[int, Parcel] = {}
         for key, job in self._queued.items():
             if len(found) == MAX_BATCH:
                 break
-            if _handle(job) in self._taken:
-                self._blocked.add(_handle(job))
-            elif self._node_of(job) is node:
-                self._taken[_handle(job)] = job
+            if self._lines[job.change.handle][0] is job and self._road_of(job) == road:
+                self._taken[job.change.handle] = job
                 found[key] = job
         for key in found:
             del self._queued[key]
         return list(found.values())
 
-    def _let_through(self, handles: Collection[str]) -> None:
-        """Send out what waited for an earlier change of its session."""
-        freed = self._blocked.intersection(handles)
-        if freed:
-            self._blocked -= freed
-            self._send_out_all({handle for handle in freed if handle not in self._taken})
-
-    def _send_out_all(self, handles: Collection[str] | None = None) -> None:
-        for job in list(self._queued.values()):
-            if handles is None or _handle(job) in handles:
-                self._send_out(job)
+    def _leave(self, job: Parcel) -> None:
+        """Take a job out of the line of its session, and send out who is the first now."""
+        line = self._lines[job.change.handle]
+        was_first = line[0] is job
+        line.remove(job)
+        if not line:
+            del self._lines[job.change.handle]
+        elif was_first:
+            self._send_out(line[0])
 
     # --- on the way ----------------------------------------------------------------------------
 
-    async def _work(self, node: Node | None) -> None:
-        """Send batches to one server, one after the other, as long as there is something to send.
+    async def _work(self, road: Road) -> None:
+        """Send batches on one road, one after the other, as long as there is something to send.
 
         The task begins when those who are about to commit now have done so: at the next tick.
         """
         try:
-            while jobs := self._take(node):
-                applied = await self._apply(jobs)
-                for job, (outcome, _) in zip(jobs, applied, strict=True):
-                    del self._taken[_handle(job)]
+            while jobs := self._take(road):
+                for job, (outcome, due) in zip(jobs, await self._apply(jobs), strict=True):
+                    del self._taken[job.change.handle]
+                    self._leave(job)
                     _answer(job, outcome)
-                self._let_through({_handle(job) for job in jobs})
-                await self._renew(jobs, applied)
+                    if due is not None:
+                        self._note_due(job, due)
         finally:
-            self._at_work.discard(node)
-        self._send_out_all()  # what is queued may belong to another server by now
-        if not self._queued and not self._taken:
+            self._at_work.discard(road)
+        for line in list(self._lines.values()):  # what is queued may have another road by now
+            if line[0].change.handle not in self._taken:
+                self._send_out(line[0])
+        if self._is_idle:
             self._idle.set()
 
-    async def _apply(self, jobs: Sequence[Job]) -> list[Applied]:
+    async def _apply(self, jobs: Sequence[Parcel]) -> list[Applied]:
         """Apply the jobs; a bug there must neither end the task nor leave anybody waiting."""
         try:
             built, refused = self._built(jobs)
-            refused |= await self._index([job for job in jobs if _handle(job) in built])
+            if not self._nodes.one_holds_all:
+                refused |= await self._index([job for job in jobs if job.change.handle in built])
             sent = {handle: built[handle] for handle in built if handle not in refused}
             replies = await self._courier.write(list(sent.values()))
         except Exception as error:
@@ -180,53 +220,65 @@ class Lanes:
             message = f"the store failed in an unforeseen way ({type(error).__name__}); see the log"
             return [(SaveOutcomeUnknown(message), None) for _ in jobs]
         came: Mapping[str, Reply] = dict(zip(sent, replies, strict=True)) | refused
-        return [_applied(_change(job), came[_handle(job)]) for job in jobs]
+        return [_applied(job.change, came[job.change.handle]) for job in jobs]
 
-    def _built(self, jobs: Sequence[Job]) -> tuple[dict[str, Command], dict[str, StoreError]]:
+    def _built(self, jobs: Sequence[Parcel]) -> tuple[dict[str, Command], dict[str, StoreError]]:
         """Return by handle what is to be sent, and what cannot be, because it is no text."""
         built: dict[str, Command] = {}
         refused: dict[str, StoreError] = {}
         for job in jobs:
             try:
-                built[_handle(job)] = self._command(job)
+                built[job.change.handle] = self._command(job)
             except UnicodeEncodeError:
-                refused[_handle(job)] = StoreUnavailable(
+                refused[job.change.handle] = StoreUnavailable(
                     "a principal or a key with a lone surrogate cannot be stored, it is not"
                     " Unicode text; nothing was stored"
                 )
         return built, refused
 
-    def _command(self, job: Job) -> Command:
-        change = _change(job)
-        script = scripts.END if isinstance(change, Destroy) else scripts.CHANGE
-        key = self._keys.session(change.handle)
-        return _call(script, key, wire.arguments(change, job.now))
+    def _command(self, job: Parcel) -> Command:
+        script = scripts.END if isinstance(job.change, Destroy) else scripts.CHANGE
+        keys = [job.key]
+        if job.index is not None and self._nodes.one_holds_all:
+            keys.append(job.index)
+        return _call(script, keys, wire.arguments(job.change, job.now))
 
-    async def _index(self, jobs: Sequence[Job]) -> dict[str, StoreError]:
+    async def _index(self, jobs: Sequence[Parcel]) -> dict[str, StoreError]:
         """List sessions with their principals, before the changes that say so are sent.
 
         So an index lists at least the sessions that it should. Returns what was refused by handle.
         """
-        theirs = {
-            _handle(job): self._entry(job, change.principal.encode())
-            for job in jobs
-            if isinstance(change := _change(job), Create | Write) and change.principal
-        }
-        if not theirs:
-            return {}
-        replies = await self._courier.write(list(theirs.values()))
+        theirs = [(job, job.index) for job in jobs if job.index is not None]
+        replies = await self._courier.write([self._entry(job, index) for job, index in theirs])
         return {
-            handle: StoreUnavailable(str(reply).replace("; it is not known what was stored", ""))
-            for handle, reply in zip(theirs, replies, strict=True)
+            job.change.handle: wire.unlisted(job.change.handle, _reason(reply))
+            for (job, _), reply in zip(theirs, replies, strict=True)
             if isinstance(reply, StoreError)
         }
 
-    async def _renew(self, jobs: Sequence[Job], applied: Sequence[Applied]) -> None:
+    def _note_due(self, job: Parcel, principal: bytes) -> None:
+        """Have an index written anew, soon, by a task that nobody waits for."""
+        node = self._node_of(self._keys.index(principal))
+        if node not in self._due:
+            self._due[node] = {}
+            self._home.start(self._renew, node)
+        self._due[node][job.change.handle] = job, principal
+
+    async def _renew(self, node: Node | None) -> None:
         """Write indexes anew that would end before their sessions, some time from now."""
-        due = [(job, name) for job, (_, name) in zip(jobs, applied, strict=True) if name]
-        if not due:
-            return
-        replies = await self._courier.write([self._entry(job, name) for job, name in due])
+        due = self._due[node]
+        try:
+            while due:
+                some = [due.pop(handle) for handle in list(islice(due, MAX_BATCH))]
+                await self._renew_some(some)
+        finally:
+            del self._due[node]
+            if self._is_idle:
+                self._idle.set()
+
+    async def _renew_some(self, due: Sequence[tuple[Parcel, bytes]]) -> None:
+        entries = [self._entry(job, self._keys.index(name)) for job, name in due]
+        replies = await self._courier.write(entries)
         marks = [
             self._mark(job, name)
             for (job, name), reply in zip(due, replies, strict=True)
@@ -236,37 +288,41 @@ class Lanes:
         for problem in {str(reply) for reply in replies if isinstance(reply, StoreError)}:
             logger.warning("the list of a principal's sessions was not renewed: %s", problem)
 
-    def _entry(self, job: Job, principal: bytes) -> Command:
+    def _entry(self, job: Parcel, index: bytes) -> Command:
         until = repr(self._indexed_until(job)).encode()
-        words = [_handle(job).encode(), until, repr(float(job.now)).encode()]
-        return _call(scripts.INDEX, self._keys.index(principal), words)
+        words = [
+            job.change.handle.encode(errors="surrogatepass"),
+            until,
+            repr(float(job.now)).encode(),
+        ]
+        return _call(scripts.INDEX, [index], words)
 
-    def _mark(self, job: Job, principal: bytes) -> Command:
+    def _mark(self, job: Parcel, principal: bytes) -> Command:
         words = wire.mark(principal, self._indexed_until(job), job.now)
-        return _call(scripts.CHANGE, self._keys.session(_handle(job)), words)
+        return _call(scripts.CHANGE, [job.key], words)
 
-    def _indexed_until(self, job: Job) -> float:
-        change = _change(job)
+    def _indexed_until(self, job: Parcel) -> float:
+        change = job.change
         assert not isinstance(change, Destroy), "it ends a session"  # noqa: S101
         return wire.index_until(change.expires, job.now)
 
 
-def _change(job: Job) -> Change:
-    return cast("Change", job.request)
+def _call(script: Script, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Command:
+    return Command(keys[0], (b"EVALSHA", script.name, b"%d" % len(keys), *keys, *arguments))
 
 
-def _handle(job: Job) -> str:
-    return _change(job).handle
-
-
-def _call(script: Script, key: bytes, arguments: Sequence[bytes]) -> Command:
-    return Command(key, (b"EVALSHA", script.name, b"1", key, *arguments))
+def _reason(error: StoreError) -> str:
+    """Return what an index answered, without what is no doubt: its session was not sent."""
+    text = str(error)
+    for words in ("; it is not known what was stored", "; nothing was stored"):
+        text = text.replace(words, "")
+    return text
 
 
 def _applied(change: Change, reply: Reply) -> Applied:
     return (reply, None) if isinstance(reply, StoreError) else wire.outcome_of(change, reply)
 
 
-def _answer(job: Job, answer: Answer) -> None:
+def _answer(job: Parcel, answer: Answer) -> None:
     if job.answer(answer):
         job.ticket.answered.set()

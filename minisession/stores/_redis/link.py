@@ -4,8 +4,8 @@ It owns the connection, the sending of whatever has come together at a tick as o
 every wait for the server, all with a limit. It knows no session and no cluster. What is asked is
 asked by a task of the store, so whoever gives up waiting takes no answer from anybody.
 
-Mutable state, all of it touched by tasks of one loop between suspensions: `_outbox`, what the next
-pipeline will send; `_connection`, usable or not; `_attempt`, while somebody connects; `_doubted`,
+Mutable state, all of it touched by tasks of one loop between suspensions: `_next`, the pipeline
+that is still open; `_connection`, usable or not; `_attempt`, while somebody connects; `_doubted`,
 by server the number that it gave the last connection on which something was not answered.
 """
 
@@ -17,17 +17,19 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import anyio
 from anyio.abc import ByteStream, SocketAttribute, TaskStatus
-from coredis.commands.request import CommandRequest
 from coredis.connection import BaseConnection, Location, TCPLocation
 from coredis.exceptions import RedisError, ResponseError
 
 from .errors import Lost, NotSent, Unanswered, code_of, unreadable
 from .home import Home
 from .scripts import SCRIPTS
+
+if TYPE_CHECKING:
+    from coredis.commands.request import CommandRequest
 
 CONNECT_TIMEOUT = 2.0  # seconds, for the connection, its handshake and the scripts
 ANSWER_TIMEOUT = 4.0  # seconds, less than the usual `save_timeout`, so that an error can say more
@@ -49,26 +51,46 @@ Reply = Any
 """What the server answered, or the exception that stands for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """One command. Its key decides which server it belongs to; empty if that is said otherwise."""
 
     key: bytes
     words: tuple[bytes, ...]
 
+    # What coredis asks of a command. One of its own kind looks at the type of every word.
+
+    @property
+    def name(self) -> bytes:
+        """The first word."""
+        return self.words[0]
+
+    @property
+    def serialized_arguments(self) -> tuple[bytes, ...]:
+        """The other words."""
+        return self.words[1:]
+
+    @property
+    def decode(self) -> bool:
+        """Whether replies are to be text."""
+        return False
+
 
 @dataclass(eq=False, slots=True)
 class Pipeline:
-    """Commands that are sent together, and their replies."""
+    """Commands that are sent together, and their replies, for all who have asked meanwhile."""
 
-    commands: Sequence[Command]
-    replies: list[Reply] = field(default_factory=list)
+    commands: list[Command] = field(default_factory=list)
+    replies: Sequence[Reply] = ()
     answered: anyio.Event = field(default_factory=anyio.Event)
 
     def answer(self, replies: Sequence[Reply]) -> None:
         """Note the replies, and wake who waits for them."""
-        self.replies += replies
+        self.replies = replies
         self.answered.set()
+
+    def refuse(self, error: Exception) -> None:
+        """Answer every command with the same error."""
+        self.answer([error] * len(self.commands))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +131,13 @@ class Link:
         self._locate = locate
         self._check = check
         self._scripts = scripts
-        self._outbox: list[Pipeline] = []
+        self._next: Pipeline | None = None
         self._connection: BaseConnection | None = None
         self._attempt: _Attempt | None = None
         self._doubted: dict[Location, int] = {}
         home.at_the_end(self._give_up)
 
-    async def ask(self, commands: Sequence[Command]) -> list[Reply]:
+    async def ask(self, commands: Sequence[Command]) -> Sequence[Reply]:
         """Send commands in order, and return their replies: values or exceptions.
 
         Who is cancelled while waiting leaves them to the link, which sends them.
@@ -124,16 +146,24 @@ class Link:
             return []
         if self._home.is_closing:
             return [self._closed()] * len(commands)
-        pipeline = Pipeline(commands)
-        if not self._outbox:
-            self._home.start(self._send)
-        self._outbox.append(pipeline)
+        pipeline = self._open_pipeline()
+        start = len(pipeline.commands)
+        pipeline.commands += commands
         await pipeline.answered.wait()
-        return pipeline.replies
+        return pipeline.replies[start : start + len(commands)]
+
+    def _open_pipeline(self) -> Pipeline:
+        """Return the pipeline that takes what is asked now. It leaves at the next tick."""
+        if self._next is None:
+            self._next = Pipeline()
+            self._home.start(self._send, self._next)
+        return self._next
 
     def _give_up(self) -> None:
         """Answer who still waits for something that was never sent."""
-        self._answer(self._take(), self._closed())
+        if self._next is not None:
+            self._next.refuse(self._closed())
+            self._next = None
 
     def _closed(self) -> NotSent:
         return NotSent(f"{self.name}: the store was closed")
@@ -144,65 +174,48 @@ class Link:
             self._connection.invalidate("the server is to be looked for anew")
             self._connection = None
 
-    async def _send(self) -> None:
-        """Send what has come together as one pipeline."""
-        with ExitStack() as unsent:
-            unsent.callback(self._give_up)
+    async def _send(self, pipeline: Pipeline) -> None:
+        """Send what has come together by the time that there is a connection."""
+        closed: Exception = self._closed()
+        try:
             try:
                 connection = await self._connected()
-            except NotSent as error:
-                self._answer(self._take(), error)
-                return
-            unsent.pop_all()
-        pipelines = self._take()
-        commands = [command for pipeline in pipelines for command in pipeline.commands]
-        replies: Sequence[Reply] = []
-        try:
-            replies = await self._exchange(connection, commands)
+            finally:
+                self._next = None  # what is asked from now on goes with another one
+            closed = Unanswered(str(closed))
+            pipeline.answer(await self._exchange(connection, pipeline.commands))
+        except NotSent as error:
+            pipeline.refuse(error)
         finally:
-            if not replies:
-                replies = [Unanswered(f"{self.name}: the store was closed")] * len(commands)
-            start = 0
-            for pipeline in pipelines:
-                pipeline.answer(replies[start : start + len(pipeline.commands)])
-                start += len(pipeline.commands)
-
-    def _take(self) -> list[Pipeline]:
-        pipelines, self._outbox = self._outbox, []
-        return pipelines
-
-    def _answer(self, pipelines: list[Pipeline], error: Exception) -> None:
-        for pipeline in pipelines:
-            pipeline.answer([error] * len(pipeline.commands))
+            if not pipeline.replies:
+                pipeline.refuse(closed)
 
     async def _exchange(
         self, connection: BaseConnection, commands: Sequence[Command]
     ) -> Sequence[Reply]:
         try:
             batch = connection.create_request_batch(
-                [
-                    CommandRequest(c.words[0], *c.words[1:], execution_parameters={})
-                    for c in commands
-                ],
-                timeout=ANSWER_TIMEOUT,
+                cast("Sequence[CommandRequest[Any]]", commands), timeout=ANSWER_TIMEOUT
             )
         except (RedisError, *CLOSED) as error:  # lost since it was looked at
             if self._home.is_closing:
                 return [self._closed()] * len(commands)
             why = str(error) or type(error).__name__
             return [NotSent(f"{self.name}: {why}; nothing was stored")] * len(commands)
-        replies = [self._reply(reply) for reply in await batch]
+        replies = [
+            self._error(reply) if isinstance(reply, Exception) else reply for reply in await batch
+        ]
         if connection.client_id and any(isinstance(reply, Unanswered) for reply in replies):
             self._doubted[connection.location] = connection.client_id
         return replies
 
-    def _reply(self, reply: Reply) -> Reply:
+    def _error(self, error: Exception) -> Exception:
         """Tell a server's error from a connection that gave none."""
-        if isinstance(reply, TimeoutError):
+        if isinstance(error, TimeoutError):
             return Unanswered(f"{self.name} did not answer within {ANSWER_TIMEOUT:g} s")
-        if isinstance(reply, Exception) and not code_of(reply):
-            return Lost(f"the connection to {self.name} was lost ({type(reply).__name__})")
-        return reply
+        if not code_of(error):
+            return Lost(f"the connection to {self.name} was lost ({type(error).__name__})")
+        return error
 
     # --- the connection ----------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ class Reader:
     async def load(self, handle: str, now: float) -> Record | None:
         """Return the living session; one round trip."""
         key = self._keys.session(handle)
-        (reply,) = await self._courier.read([Command(key, (b"HGETALL", key))])
+        reply = await self._courier.read_one(Command(key, (b"HGETALL", key)))
         if isinstance(reply, StoreCorrupt):
             raise wire.damaged(handle, str(reply))
         return wire.record_of(handle, _answered(reply), now)

@@ -7,7 +7,7 @@ of the commits, `WAIT` may block, and loads need not wait for it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import anyio
 from coredis.connection import BaseConnection, TCPLocation
@@ -40,7 +40,13 @@ class Node:
 
 
 class Nodes(Protocol):
-    """The servers of a store."""
+    """The servers of a store.
+
+    Attributes:
+        one_holds_all: one script can work with any two keys.
+    """
+
+    one_holds_all: ClassVar[bool]
 
     def node_of(self, key: bytes) -> Node:
         """Return the server that holds a key.
@@ -76,6 +82,8 @@ class Nodes(Protocol):
 
 class OneNode:
     """A single server, or the primary that Sentinel names for each connection."""
+
+    one_holds_all: ClassVar[bool] = True
 
     def __init__(self, node: Node) -> None:
         self._node = node

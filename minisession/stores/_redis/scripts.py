@@ -22,14 +22,20 @@ class Script:
     name: bytes
 
 
-def _script(file: str, flags: str = "") -> Script:
-    body = files("minisession.stores._redis").joinpath(file).read_bytes()
+def _file(name: str) -> bytes:
+    return files("minisession.stores._redis").joinpath(name).read_bytes()
+
+
+def _script(body: bytes, flags: str = "") -> Script:
     text = f"#!lua {flags}\n".encode() + body
     # S324: the server names scripts so; nobody's safety depends on it.
     return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
 
 
-CHANGE = _script("change.lua")
-END = _script("change.lua", "flags=allow-oom")
-INDEX = _script("index.lua")
+_LIST = _file("index.lua")
+_CHANGE = _LIST + _file("change.lua")
+
+CHANGE = _script(_CHANGE)
+END = _script(_CHANGE, "flags=allow-oom")
+INDEX = _script(_LIST + b"return list(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) or 1\n")
 SCRIPTS = (CHANGE, END, INDEX)

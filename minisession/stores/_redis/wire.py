@@ -6,12 +6,12 @@ change does is said in the script.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from minisession.abc import Change, Committed, Create, Gone, Outcome, Record, Summary, Touch, Write
-from minisession.errors import SaveOutcomeUnknown, StoreCorrupt
+from minisession.errors import SaveOutcomeUnknown, StoreCorrupt, StoreUnavailable
 from minisession.stores._row import conflict, too_large
 
 VERSION = b"1"
@@ -29,6 +29,14 @@ def damaged(handle: str, what: str) -> StoreCorrupt:
     return StoreCorrupt(
         f"session {handle}: {what}; it was left as it is."
         " To be rid of it: await manager.revoke(handle)"
+    )
+
+
+def unlisted(handle: str, what: str) -> StoreUnavailable:
+    """Return the error for a change whose principal's index could not be written."""
+    return StoreUnavailable(
+        f"session {handle}: the list of its principal's sessions cannot be written ({what});"
+        " nothing was stored"
     )
 
 
@@ -108,17 +116,25 @@ def outcome_of(change: Change, reply: object) -> tuple[Outcome, bytes | None]:
     match reply:
         case [1, int(epoch), bytes() | None as due]:
             return Committed(epoch), due
+        case _:
+            return _not_committed(change, reply), None
+
+
+def _not_committed(change: Change, reply: object) -> Outcome:
+    match reply:
         case [2, int(replaced)]:
-            return Gone(replaced=bool(replaced)), None
+            return Gone(replaced=bool(replaced))
         case [3, bytes() | None as current] if isinstance(change, Write):
-            return conflict(change, current), None
+            return conflict(change, current)
         case [4, int(size)] if isinstance(change, Create | Write):
-            return too_large(change.handle, size, change.max_size), None
+            return too_large(change.handle, size, change.max_size)
         case [5, bytes(what)]:
-            return damaged(change.handle, what.decode()), None
+            return damaged(change.handle, what.decode())
+        case [6, bytes(what)]:
+            return unlisted(change.handle, what.decode(errors="replace"))
         case _:
             message = f"session {change.handle}: the server gave an answer that nobody understands"
-            return SaveOutcomeUnknown(message), None
+            return SaveOutcomeUnknown(message)
 
 
 def record_of(handle: str, fields: Mapping[bytes, bytes], now: float) -> Record | None:
@@ -161,16 +177,17 @@ def _live_items(fields: Mapping[bytes, bytes]) -> dict[str, bytes]:
     """Return the items in the order in which they came; a large hash has lost it."""
     found = []
     for field, value in fields.items():
-        if field.startswith(b"="):
+        if field[:1] == b"=":
             stamp, live, data = value.partition(b":")
             epoch, _, place = stamp.partition(b".")
-            _whole(epoch)
-            found.append((_whole(place), field[1:].decode(), data if live else None))
-    return {key: data for _, key, data in sorted(found, key=_by_place) if data is not None}
+            if not (epoch.isdigit() and place.isdigit()):
+                raise ValueError
+            found.append((int(place), field[1:].decode(), data if live else None))
+    found.sort(key=_place)
+    return {key: data for _, key, data in found if data is not None}
 
 
-def _by_place(item: tuple[int, Any, Any]) -> int:
-    return item[0]
+_place = itemgetter(0)
 
 
 def _hash(digest: bytes) -> bytes:
@@ -187,7 +204,7 @@ def _whole(text: bytes) -> int:
 
 def _real(text: bytes) -> float:
     number = float(text)
-    if math.isnan(number):
+    if number != number:  # noqa: PLR0124  # it is not a number
         raise ValueError
     return number
 
