@@ -8,7 +8,9 @@ must be installed: `pip install starsessions redis`. It reads the session and wr
 what that loses is not measured here.
 
 The rows without session show what the server and the app alone take: no session can make a request
-cheaper than that. What the session costs is the difference to that row of the same server.
+cheaper than that. What the session costs is the difference to that row of the same server. The rows
+in memory have no network at all: what they cost is the session's own, and no client of Redis could
+make it less.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from _http import Summaries, compare, free_port, pinned_to, table, wait_for
 BROWSERS = 256
 BASELINE = "starsessions, uvicorn"
 WITHOUT = "no session"
+IN_MEMORY = "minisession in memory"
 
 
 def make_app() -> Any:
@@ -36,12 +39,12 @@ def make_app() -> Any:
     from server import app as plain  # noqa: PLC0415 - benchmarks/server.py
 
     url = os.environ["BENCH_REDIS"]
-    match os.environ["BENCH_LIBRARY"]:
-        case "starsessions":
-            return _on_starsessions(plain, url)
-        case "minisession":
-            return _on_minisession(plain, url)
-    return _without_session(plain)
+    library = os.environ["BENCH_LIBRARY"]
+    if library == "starsessions":
+        return _on_starsessions(plain, url)
+    if library == WITHOUT:
+        return _without_session(plain)
+    return _on_minisession(plain, "memory://" if library == IN_MEMORY else url)
 
 
 def _without_session(plain: Any) -> Any:
@@ -97,7 +100,7 @@ app = make_app() if "BENCH_LIBRARY" in os.environ else None
 
 
 def commands(port: int) -> dict[str, list[str]]:
-    """Each library on uvicorn, ours on our server too, and the servers without a session."""
+    """Each library on uvicorn, ours on our server too, without Redis, and without a session."""
     uvicorn = ["uvicorn", "--http", "h11", "--loop", "asyncio", "--no-access-log"]
     uvicorn += ["--log-level", "error", "--port", str(port), "redis_sessions:app"]
     bundled = ["minisession", "serve", "redis_sessions:app", "--port", str(port)]
@@ -106,6 +109,8 @@ def commands(port: int) -> dict[str, list[str]]:
         "minisession, uvicorn": _command("minisession", uvicorn),
         "minisession, bundled, asyncio": _command("minisession", bundled),
         "minisession, bundled, trio": _command("minisession", [*bundled, "--backend", "trio"]),
+        f"{IN_MEMORY}, uvicorn": _command(IN_MEMORY, uvicorn),
+        f"{IN_MEMORY}, bundled, asyncio": _command(IN_MEMORY, bundled),
         f"{WITHOUT}, uvicorn": _command(WITHOUT, uvicorn),
         f"{WITHOUT}, bundled, asyncio": _command(WITHOUT, bundled),
         f"{WITHOUT}, bundled, trio": _command(WITHOUT, [*bundled, "--backend", "trio"]),

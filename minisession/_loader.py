@@ -85,8 +85,11 @@ class Loader:
         if self._load_nowait is not None:
             return self._load_nowait(handle, now)
         deadline = anyio.current_time() + self._config.save_timeout
-        with anyio.CancelScope(deadline=deadline):
-            return await self._store.load(handle, now)
+        try:
+            with anyio.CancelScope(deadline=deadline):
+                return await self._store.load(handle, now)
+        except TimeoutError as error:
+            raise StoreUnavailable("the store gave up loading a session in time") from error
         raise StoreUnavailable(
             f"the store did not load a session within {self._config.save_timeout:g} s"
             " (SessionConfig.save_timeout)"

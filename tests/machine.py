@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -21,3 +22,15 @@ def lack(reason: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(f"{reason}: see to it in .ci/run", pytrace=False)
     pytest.skip(reason)  # the one skip of all tests: a user may lack it
+
+
+def open_files() -> list[str]:
+    """What the descriptors of this process stand for: paths, `socket:[1]` and the like.
+
+    One that another thread closes meanwhile is left out.
+    """
+    targets = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            targets.append(os.readlink(f"/proc/self/fd/{name}"))
+    return targets

@@ -117,3 +117,15 @@ async def test_of_a_store_that_hangs_one_deadline_is_enough_for_all_ids(clock: C
         "the store did not load a session within 0.01 s (SessionConfig.save_timeout)"
     )
     assert deaf.asked == 1
+
+
+async def test_a_store_that_gives_up_itself_is_one_that_failed(clock: Clock) -> None:
+    class Impatient(RemoteStore):
+        async def load(self, handle: str, now: float) -> Record | None:
+            with anyio.fail_after(0):
+                await anyio.sleep_forever()
+            return None
+
+    async with SessionManager(Impatient(), clock=clock) as sessions:
+        with pytest.raises(StoreUnavailable, match="gave up loading"):
+            await presented(sessions, [NOBODY])

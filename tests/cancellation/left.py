@@ -7,7 +7,6 @@ shows itself to a user only much later.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import anyio.to_thread
 from minisession import SessionManager
 from minisession.stores.files import FilesStore
 from minisession.stores.sqlite import SQLiteStore
+from tests.machine import open_files
 
 PATIENCE = 10  # seconds for what has been cancelled to end; it takes a small part of that
 
@@ -72,6 +72,4 @@ async def until_nothing(of: Callable[[], object]) -> None:
 
 def descriptors(folder: Path) -> list[str]:
     """Return which open files of this process are in a folder: what a store has not given back."""
-    links = [Path("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]
-    targets = [os.readlink(link) for link in links if link.is_symlink()]
-    return [target for target in targets if target.startswith(str(folder))]
+    return [target for target in open_files() if target.startswith(str(folder))]

@@ -6,7 +6,6 @@ an answer without a network. Nothing is known of the server but `serve` and its 
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from enum import Enum
 import anyio
 
 from tests.asgi_client import Answer
+from tests.machine import open_files
 
 Address = tuple[str, int | None]  # as servers report it; for TCP with a port
 
@@ -97,5 +97,4 @@ def _is_whole(fields: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
 
 def open_sockets() -> int:
     """Count the sockets of this process."""
-    links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
-    return sum(os.readlink(link).startswith("socket:") for link in links if os.path.islink(link))
+    return sum(target.startswith("socket:") for target in open_files())

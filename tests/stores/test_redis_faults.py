@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NoReturn
 
 import anyio
 import anyio.lowlevel
@@ -22,10 +24,10 @@ from minisession.errors import (
     StoreError,
     StoreUnavailable,
 )
-from minisession.stores._redis import courier, link, opened
+from minisession.stores._redis import courier, lanes, link, opened, wire
 from minisession.stores._redis.cluster import Cluster
 from minisession.stores._redis.errors import EXPLANATIONS
-from minisession.stores._redis.keys import Keys
+from minisession.stores._redis.keys import Keys, slot
 from minisession.stores.redis import RedisStore
 from tests import redis_servers
 from tests.certificates import Certificate
@@ -792,13 +794,118 @@ async def test_a_cluster_that_is_named_as_one_server_says_how_to_name_it() -> No
     url = f"redis://127.0.0.1:{redis_servers.cluster().primaries[0].port}"
     async with RedisStore(url) as store:
         outcomes = [await commit(store, birth(f"{number}")) for number in range(9)]
-        login = await commit(store, replace(birth(), principal="ada"))
+        logins = [
+            await commit(store, replace(birth(f"{number}"), principal="ada"))
+            for number in range(9, 18)
+        ]
 
-    refused = [outcome for outcome in outcomes if isinstance(outcome, StoreUnavailable)]
-    assert refused
-    assert "redis+cluster://" in str(refused[0])
-    assert isinstance(login, StoreUnavailable)
-    assert "redis+cluster://" in str(login)
+    for tried in (outcomes, logins):
+        refused = [outcome for outcome in tried if isinstance(outcome, StoreUnavailable)]
+        assert refused
+        assert all("redis+cluster://" in str(outcome) for outcome in refused)
+
+
+async def test_a_cluster_of_one_server_may_be_named_as_one_server() -> None:
+    server = redis_servers.ClusterServer("redis-server", ())
+    try:
+        server.cli("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        redis_servers.until(
+            lambda: server.says("cluster_state:ok", "CLUSTER", "INFO"), "all slots are there"
+        )
+        async with RedisStore(server.url()) as store:
+            login = await commit(store, replace(birth(), principal="ada"))
+            listed = await store.of_principal("ada", NOW)
+    finally:
+        server.end()
+
+    assert login == Committed(0)
+    assert [each.handle for each in listed] == [birth().handle]
+
+
+async def test_a_change_that_waits_while_its_slot_moves_is_sent_to_the_new_server() -> None:
+    place = redis_servers.Cluster()
+    try:
+        keys = Keys(redis_servers.fresh_prefix())
+        async with RedisStore(place.url(prefix=keys.prefix)) as store:
+            nodes = store._open.lanes._nodes
+            names = [f"{number}" for number in range(100)]
+            first = nodes.node_of(keys.session(names[0]))
+            moves = next(name for name in names[1:] if nodes.node_of(keys.session(name)) is first)
+            at = int(first.name.rpartition(":")[2])
+            old, new, third = sorted(place.primaries, key=lambda server: server.port != at)
+            old_name, new_name = (server.cli("CLUSTER", "MYID") for server in (old, new))
+            outcomes: dict[str, Outcome] = {}
+
+            async def come(name: str) -> None:
+                outcomes[name] = await commit(store, birth(name))
+
+            old.freeze()
+            try:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(come, names[0])
+                    await until(lambda: bool(store._open.lanes._taken))
+                    tasks.start_soon(come, moves)
+                    await until(lambda: bool(store._open.lanes._queued))
+                    moved = slot(keys.session(moves))
+                    new.cli("CLUSTER", "SETSLOT", moved, "IMPORTING", old_name)
+                    for server in (new, third):
+                        server.cli("CLUSTER", "SETSLOT", moved, "NODE", new_name)
+                    nodes.suspect(first, said=False)
+                    await until(lambda: moves in outcomes)
+                    assert names[0] not in outcomes
+                    old.thaw()
+            finally:
+                old.thaw()
+    finally:
+        place.end()
+
+    assert outcomes == {moves: Committed(0), names[0]: Committed(0)}
+
+
+async def test_closing_waits_only_a_little_for_indexes_to_be_renewed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lanes, "RENEWAL_TIMEOUT", 0.01)
+    monkeypatch.setattr(opened, "CLOSE_TIMEOUT", math.inf)
+    place = redis_servers.cluster()
+    frozen = place.primaries[0]
+    keys = Keys(redis_servers.fresh_prefix())
+    names = [f"{number}" for number in range(200)]
+    try:
+        with anyio.fail_after(3):  # before the answer of a frozen server is given up
+            async with RedisStore(place.url(prefix=keys.prefix)) as store:
+                nodes = store._open.lanes._nodes
+
+                def is_frozens(key: bytes) -> bool:
+                    return nodes.node_of(key).name.endswith(f":{frozen.port}")
+
+                name = next(name for name in names if not is_frozens(keys.session(name)))
+                principal = next(name for name in names if is_frozens(keys.index(name)))
+                await commit(store, replace(birth(name), principal=principal))
+                frozen.freeze()
+                touched = await commit(store, Touch(name, 0, END + 99_999))
+                assert store._open.lanes._due
+    finally:
+        frozen.thaw()
+
+    assert touched == Committed(0)
+
+
+async def test_an_answer_that_nobody_understands_is_told_to_all_of_its_batch(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def misunderstand(*_: object) -> NoReturn:
+        raise ZeroDivisionError
+
+    async with RedisStore(server.url()) as store:
+        with monkeypatch.context() as broken:
+            broken.setattr(wire, "outcome_of", misunderstand)
+            outcomes = await store.commit([birth("a"), birth("b")], NOW)
+        after = await commit(store, write("a"))
+
+    assert [type(outcome) for outcome in outcomes] == [SaveOutcomeUnknown, SaveOutcomeUnknown]
+    assert after == Committed(0)
+    assert "nobody thought of" in caplog.text
 
 
 async def test_a_single_server_that_is_named_as_a_cluster_says_so(server: Server) -> None:

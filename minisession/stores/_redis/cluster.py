@@ -7,8 +7,7 @@ or sends us on. An old map stays until there is a new one; the servers say where
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from typing import ClassVar
+from collections.abc import Callable, Iterable
 
 import anyio
 from coredis.connection import TCPLocation
@@ -32,7 +31,7 @@ Address = tuple[str, int]
 class Cluster:
     """Knows which server holds which slot."""
 
-    one_holds_all: ClassVar[bool] = False
+    one_holds_all = False
 
     def __init__(self, home: Home, login: Login, place: Place) -> None:
         self._home = home
@@ -41,6 +40,7 @@ class Cluster:
         self._nodes: dict[Address, Node] = {}
         self._owners: dict[int, Node] = {}
         self._is_looking = False
+        self._moved: list[Callable[[], None]] = []
 
     def node_of(self, key: bytes) -> Node:
         """Return the server that holds a key, for all that is known."""
@@ -100,9 +100,15 @@ class Cluster:
         for first, last, (host, port, *_), *_ in ranges:
             node = self._node(((host or b"").decode() or asked, port))
             owners.update(dict.fromkeys(range(first, last + 1), node))
-        if owners:
+        if owners and owners != self._owners:
             self._owners = owners
+            for act in self._moved:
+                act()
         return bool(owners)
+
+    def when_moved(self, act: Callable[[], None]) -> None:
+        """Have a function called whenever slots have turned out to be held by other servers."""
+        self._moved.append(act)
 
     def _node(self, address: Address) -> Node:
         node = self._nodes.get(address)

@@ -10,9 +10,10 @@ a server that hangs holds up whoever needs it, and nobody else. There are at mos
 of servers.
 
 Mutable state: `_queued`; `_taken`, those on the way, by handle; `_lines`, by handle what is queued
-or on its way, in order; `_at_work`, the roads that somebody sends batches on; `_due`, by server the
-indexes to be written anew, while somebody does so. All of it is changed by tasks of one loop,
-between suspensions.
+or on its way, in order; `_waiting`, by road and handle the first of each line that is not on its
+way; `_at_work`, the roads that somebody sends batches on; `_due`, by server the indexes to be
+written anew, while somebody does so. All of it is changed by tasks of one loop, between
+suspensions. Whatever waits on a road has somebody at work there, who leaves when nothing does.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import cast
+from typing import Any, cast
 
 import anyio
 
@@ -39,6 +40,8 @@ from .link import Command, Reply
 from .nodes import Node, Nodes
 from .scripts import Script
 
+RENEWAL_TIMEOUT = 1.0  # seconds that closing waits for what nobody else waits for
+
 MAX_BATCH = 128
 """Changes in one pipeline: some 5 ms of the server's time, in which it does nothing else."""
 
@@ -54,6 +57,23 @@ class Parcel(Job):
     """Of its session."""
     index: bytes | None
     """Where its session is to be listed, None if it names no principal."""
+    road: Road = (None, None)
+    """Where it waits, if it is the first of its session."""
+    number: int = 0
+    """Under which it is queued."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """An index that would end before its session does, and what is to be written there."""
+
+    handle: str
+    key: bytes
+    """Of its session."""
+    index: bytes
+    principal: bytes
+    now: float
+    until: float
 
 
 Road = tuple[Node | None, Node | None]
@@ -78,9 +98,11 @@ class Lanes:
         self._queued: dict[int, Parcel] = {}
         self._taken: dict[str, Parcel] = {}
         self._lines: dict[str, list[Parcel]] = {}
+        self._waiting: dict[Road, dict[str, Parcel]] = {}
         self._at_work: set[Road] = set()
-        self._due: dict[Node | None, dict[str, tuple[Parcel, bytes]]] = {}
+        self._due: dict[Node | None, dict[str, Renewal]] = {}
         self._idle = anyio.Event()
+        nodes.when_moved(self._sort_anew)
 
     async def do(self, changes: Sequence[Change], now: float) -> list[Outcome]:
         """Hand over the changes at once, then wait for their outcomes.
@@ -102,10 +124,12 @@ class Lanes:
         return Parcel(change, now, ticket, place, change=change, key=key, index=index)
 
     def _enqueue(self, job: Parcel) -> None:
-        first = self._queued.setdefault(id(job.request), job)
+        job.number = id(job.request)
+        first = self._queued.setdefault(job.number, job)
         if first is not job:
             first.twice = True
-            self._queued[id(job)] = job
+            job.number = id(job)
+            self._queued[job.number] = job
         line = self._lines.setdefault(job.change.handle, [])
         line.append(job)
         if line[0] is job:
@@ -117,19 +141,25 @@ class Lanes:
         if job is None or job.twice:
             return False
         del self._queued[id(change)]
+        if self._lines[change.handle][0] is job:
+            self._waiting[job.road].pop(change.handle)
         self._leave(job)
         _answer(job, StoreUnavailable("the change was withdrawn before it was stored"))
         return True
 
     async def drained(self) -> None:
-        """Wait until nothing is queued or on its way."""
-        while not self._is_idle:
+        """Wait until nothing is queued or on its way, and a little for indexes to be renewed.
+
+        An index that is not renewed now still lists its session for as long again as it did.
+        """
+        await self._until_empty(self._lines)
+        with anyio.move_on_after(RENEWAL_TIMEOUT):
+            await self._until_empty(self._due)
+
+    async def _until_empty(self, what: Mapping[Any, object]) -> None:
+        while what:
             self._idle = anyio.Event()
             await self._idle.wait()
-
-    @property
-    def _is_idle(self) -> bool:
-        return not (self._queued or self._taken or self._due)
 
     def give_up(self) -> None:
         """Answer all who still wait, when nothing will be sent or answered any more."""
@@ -140,15 +170,24 @@ class Lanes:
         self._queued.clear()
         self._taken.clear()
         self._lines.clear()
+        self._waiting.clear()
 
     # --- the queue -----------------------------------------------------------------------------
 
     def _send_out(self, job: Parcel) -> None:
-        """See to it that somebody takes a job, which is the first of its session."""
-        road = self._road_of(job)
+        """Have a job, the first of its session, wait on its road, and see to it that it leaves."""
+        road = job.road = self._road_of(job)
+        self._waiting.setdefault(road, {})[job.change.handle] = job
         if road not in self._at_work and not self._home.is_closing:
             self._at_work.add(road)
             self._home.start(self._work, road)
+
+    def _sort_anew(self) -> None:
+        """Send out by their new roads those who wait, when keys have moved to other servers."""
+        waiting, self._waiting = self._waiting, {}
+        for jobs in waiting.values():
+            for job in jobs.values():
+                self._send_out(job)
 
     def _road_of(self, job: Parcel) -> Road:
         if job.index is None or self._nodes.one_holds_all:
@@ -162,25 +201,24 @@ class Lanes:
             return None
 
     def _take(self, road: Road) -> list[Parcel]:
-        """Take what is queued for a road: of each session at most the first change."""
-        found: dict[int, Parcel] = {}
-        for key, job in self._queued.items():
-            if len(found) == MAX_BATCH:
-                break
-            if self._lines[job.change.handle][0] is job and self._road_of(job) == road:
-                self._taken[job.change.handle] = job
-                found[key] = job
-        for key in found:
-            del self._queued[key]
-        return list(found.values())
+        """Take what waits on a road: of each session at most the first change."""
+        waiting = self._waiting.get(road, {})
+        found = [waiting.pop(handle) for handle in list(islice(waiting, MAX_BATCH))]
+        if not waiting:
+            self._waiting.pop(road, None)
+        for job in found:
+            self._taken[job.change.handle] = job
+            del self._queued[job.number]
+        return found
 
     def _leave(self, job: Parcel) -> None:
         """Take a job out of the line of its session, and send out who is the first now."""
-        line = self._lines[job.change.handle]
+        handle = job.change.handle
+        line = self._lines[handle]
         was_first = line[0] is job
         line.remove(job)
         if not line:
-            del self._lines[job.change.handle]
+            del self._lines[handle]
         elif was_first:
             self._send_out(line[0])
 
@@ -201,11 +239,7 @@ class Lanes:
                         self._note_due(job, due)
         finally:
             self._at_work.discard(road)
-        for line in list(self._lines.values()):  # what is queued may have another road by now
-            if line[0].change.handle not in self._taken:
-                self._send_out(line[0])
-        if self._is_idle:
-            self._idle.set()
+        self._idle.set()
 
     async def _apply(self, jobs: Sequence[Parcel]) -> list[Applied]:
         """Apply the jobs; a bug there must neither end the task nor leave anybody waiting."""
@@ -215,12 +249,12 @@ class Lanes:
                 refused |= await self._index([job for job in jobs if job.change.handle in built])
             sent = {handle: built[handle] for handle in built if handle not in refused}
             replies = await self._courier.write(list(sent.values()))
+            came: Mapping[str, Reply] = dict(zip(sent, replies, strict=True)) | refused
+            return [_applied(job.change, came[job.change.handle]) for job in jobs]
         except Exception as error:
             logger.exception("applying %d changes failed in a way nobody thought of", len(jobs))
             message = f"the store failed in an unforeseen way ({type(error).__name__}); see the log"
             return [(SaveOutcomeUnknown(message), None) for _ in jobs]
-        came: Mapping[str, Reply] = dict(zip(sent, replies, strict=True)) | refused
-        return [_applied(job.change, came[job.change.handle]) for job in jobs]
 
     def _built(self, jobs: Sequence[Parcel]) -> tuple[dict[str, Command], dict[str, StoreError]]:
         """Return by handle what is to be sent, and what cannot be, because it is no text."""
@@ -249,7 +283,10 @@ class Lanes:
         So an index lists at least the sessions that it should. Returns what was refused by handle.
         """
         theirs = [(job, job.index) for job in jobs if job.index is not None]
-        replies = await self._courier.write([self._entry(job, index) for job, index in theirs])
+        entries = [
+            _entry(index, job.change.handle, _indexed_until(job), job.now) for job, index in theirs
+        ]
+        replies = await self._courier.write(entries)
         return {
             job.change.handle: wire.unlisted(job.change.handle, _reason(reply))
             for (job, _), reply in zip(theirs, replies, strict=True)
@@ -258,53 +295,47 @@ class Lanes:
 
     def _note_due(self, job: Parcel, principal: bytes) -> None:
         """Have an index written anew, soon, by a task that nobody waits for."""
-        node = self._node_of(self._keys.index(principal))
+        index = self._keys.index(principal)
+        node = self._node_of(index)
         if node not in self._due:
             self._due[node] = {}
             self._home.start(self._renew, node)
-        self._due[node][job.change.handle] = job, principal
+        handle, until = job.change.handle, _indexed_until(job)
+        self._due[node][handle] = Renewal(handle, job.key, index, principal, job.now, until)
 
     async def _renew(self, node: Node | None) -> None:
         """Write indexes anew that would end before their sessions, some time from now."""
         due = self._due[node]
         try:
             while due:
-                some = [due.pop(handle) for handle in list(islice(due, MAX_BATCH))]
-                await self._renew_some(some)
+                await self._renew_some([due.pop(handle) for handle in list(islice(due, MAX_BATCH))])
         finally:
             del self._due[node]
-            if self._is_idle:
-                self._idle.set()
+            self._idle.set()
 
-    async def _renew_some(self, due: Sequence[tuple[Parcel, bytes]]) -> None:
-        entries = [self._entry(job, self._keys.index(name)) for job, name in due]
-        replies = await self._courier.write(entries)
+    async def _renew_some(self, due: Sequence[Renewal]) -> None:
+        replies = await self._courier.write(
+            [_entry(each.index, each.handle, each.until, each.now) for each in due]
+        )
         marks = [
-            self._mark(job, name)
-            for (job, name), reply in zip(due, replies, strict=True)
+            _call(scripts.CHANGE, [each.key], wire.mark(each.principal, each.until, each.now))
+            for each, reply in zip(due, replies, strict=True)
             if not isinstance(reply, StoreError)
         ]
         replies += await self._courier.write(marks)
         for problem in {str(reply) for reply in replies if isinstance(reply, StoreError)}:
             logger.warning("the list of a principal's sessions was not renewed: %s", problem)
 
-    def _entry(self, job: Parcel, index: bytes) -> Command:
-        until = repr(self._indexed_until(job)).encode()
-        words = [
-            job.change.handle.encode(errors="surrogatepass"),
-            until,
-            repr(float(job.now)).encode(),
-        ]
-        return _call(scripts.INDEX, [index], words)
 
-    def _mark(self, job: Parcel, principal: bytes) -> Command:
-        words = wire.mark(principal, self._indexed_until(job), job.now)
-        return _call(scripts.CHANGE, [job.key], words)
+def _indexed_until(job: Parcel) -> float:
+    change = job.change
+    assert not isinstance(change, Destroy), "it ends a session"  # noqa: S101
+    return wire.index_until(change.expires, job.now)
 
-    def _indexed_until(self, job: Parcel) -> float:
-        change = job.change
-        assert not isinstance(change, Destroy), "it ends a session"  # noqa: S101
-        return wire.index_until(change.expires, job.now)
+
+def _entry(index: bytes, handle: str, until: float, now: float) -> Command:
+    words = [handle.encode(errors="surrogatepass"), *map(wire.time_of, (until, now))]
+    return _call(scripts.INDEX, [index], words)
 
 
 def _call(script: Script, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Command:

@@ -7,7 +7,7 @@ of the commits, `WAIT` may block, and loads need not wait for it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import anyio
 from coredis.connection import BaseConnection, TCPLocation
@@ -46,7 +46,7 @@ class Nodes(Protocol):
         one_holds_all: one script can work with any two keys.
     """
 
-    one_holds_all: ClassVar[bool]
+    one_holds_all: bool
 
     def node_of(self, key: bytes) -> Node:
         """Return the server that holds a key.
@@ -79,14 +79,17 @@ class Nodes(Protocol):
         """
         ...
 
+    def when_moved(self, act: Callable[[], None]) -> None:
+        """Have a function called whenever keys have turned out to be held by other servers."""
+        ...
+
 
 class OneNode:
     """A single server, or the primary that Sentinel names for each connection."""
 
-    one_holds_all: ClassVar[bool] = True
-
     def __init__(self, node: Node) -> None:
         self._node = node
+        self.one_holds_all = True
 
     def node_of(self, key: bytes) -> Node:  # noqa: ARG002
         """Return the one server."""
@@ -106,6 +109,9 @@ class OneNode:
             (reply,) = await link.ask([Command(b"", (b"PING",))])
             if isinstance(reply, Exception):
                 raise unreadable(reply, self._node.name)
+        # A cluster may have a single server, too. Who is not allowed to ask has an ordinary one.
+        (reply,) = await self._node.reads.ask([Command(b"", (b"INFO", b"cluster"))])
+        self.one_holds_all = not (isinstance(reply, bytes) and b"cluster_enabled:1" in reply)
 
     def suspect(self, node: Node | None, *, said: bool) -> None:  # noqa: ARG002
         """Look for it anew with the next command, if it said that it is the wrong one.
@@ -114,6 +120,9 @@ class OneNode:
         """
         if said:
             self._node.drop()
+
+    def when_moved(self, act: Callable[[], None]) -> None:
+        """Do nothing: there is one."""
 
 
 def single(home: Home, login: Login, place: Place) -> OneNode:

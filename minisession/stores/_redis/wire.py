@@ -53,22 +53,22 @@ def arguments(change: Change, now: float) -> list[bytes]:
         case Write():
             return _arguments_of_write(change, now)
         case Touch():
-            return [b"T", _time(now), b"%d" % change.epoch, _time(change.expires)]
+            return [b"T", time_of(now), b"%d" % change.epoch, time_of(change.expires)]
         case _:
             epoch = b"" if change.epoch is None else b"%d" % change.epoch
-            return [b"D", _time(now), epoch]
+            return [b"D", time_of(now), epoch]
 
 
 def mark(principal: bytes, until: float, now: float) -> list[bytes]:
     """Return what the script is told when the index of this principal was written anew."""
-    return [b"I", _time(now), b"", _time(until), principal]
+    return [b"I", time_of(now), b"", time_of(until), principal]
 
 
 def _arguments_of_create(change: Create, now: float) -> list[bytes]:
     return [
-        *(b"C", _time(now), b"0", _time(change.expires), b"%d" % change.max_size),
-        *(change.secret, _time(change.created), b"", b"", b"", b"", b""),
-        *(_time(change.cookie_until), *_principal(change.principal or None, change.expires, now)),
+        *(b"C", time_of(now), b"0", time_of(change.expires), b"%d" % change.max_size),
+        *(change.secret, time_of(change.created), b"", b"", b"", b"", b""),
+        *(time_of(change.cookie_until), *_principal(change.principal or None, change.expires, now)),
         *_items(change.items),
     ]
 
@@ -78,14 +78,20 @@ def _arguments_of_write(change: Write, now: float) -> list[bytes]:
     rotates = [b"", b"", b""]
     if rotation is not None:
         loads = b"1" if rotation.previous_loads else b"0"
-        rotates = [rotation.secret, _time(rotation.grace_until), loads]
+        rotates = [rotation.secret, time_of(rotation.grace_until), loads]
     expects = [b"", b"", b""]
     if expect is not None:
         expects = [b"0" if expect.value is None else b"1", expect.key.encode(), expect.value or b""]
     return [
-        *(b"W", _time(now), b"%d" % change.epoch, _time(change.expires), b"%d" % change.max_size),
+        *(
+            b"W",
+            time_of(now),
+            b"%d" % change.epoch,
+            time_of(change.expires),
+            b"%d" % change.max_size,
+        ),
         *(*rotates, b"1" if change.clear else b"0", *expects),
-        b"" if change.cookie_until is None else _time(change.cookie_until),
+        b"" if change.cookie_until is None else time_of(change.cookie_until),
         *_principal(change.principal, change.expires, now),
         *_items(change.items),
     ]
@@ -96,7 +102,7 @@ def _principal(principal: str | None, expires: float, now: float) -> tuple[bytes
         return b"", b""
     if not principal:
         return b"-", b""
-    return b"+" + principal.encode(), _time(index_until(expires, now))
+    return b"+" + principal.encode(), time_of(index_until(expires, now))
 
 
 def _items(items: Mapping[str, bytes | None]) -> list[bytes]:
@@ -106,7 +112,7 @@ def _items(items: Mapping[str, bytes | None]) -> list[bytes]:
     return told
 
 
-def _time(seconds: float) -> bytes:
+def time_of(seconds: float) -> bytes:
     """Return a time so that it comes back as exactly the same number."""
     return repr(float(seconds)).encode()
 
@@ -129,7 +135,7 @@ def _not_committed(change: Change, reply: object) -> Outcome:
         case [4, int(size)] if isinstance(change, Create | Write):
             return too_large(change.handle, size, change.max_size)
         case [5, bytes(what)]:
-            return damaged(change.handle, what.decode())
+            return damaged(change.handle, what.decode(errors="replace"))
         case [6, bytes(what)]:
             return unlisted(change.handle, what.decode(errors="replace"))
         case _:
