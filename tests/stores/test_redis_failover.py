@@ -236,7 +236,8 @@ async def test_a_frozen_primary_is_left_for_the_new_one_and_its_past_does_not_co
         async with RedisStore(place.url(wait=1)) as store:
             await _fails_over(store, place.primary.freeze, WAIT, tally)
 
-            place.primary.thaw()  # which takes itself for the primary still, for some seconds
+            place.sentinel.freeze()  # which would make the old primary a replica, some time
+            place.primary.thaw()  # which takes itself for the primary still
             await store.commit([birth("later")], NOW)
 
             assert await store.load("later", NOW) is not None
