@@ -35,6 +35,9 @@ MAX_BATCH = 128
 takes 45 µs of processor time, of 128 35, of 512 as well), wake as many tasks at once, which stalls
 the loop, and leave the thread idle meanwhile."""
 
+MAX_WOKEN = 32
+"""Tasks that the loop wakes at once: others take turns with them, and no batch stalls it."""
+
 logger = logging.getLogger("minisession.stores")
 
 
@@ -202,12 +205,14 @@ class Writer:
                 if job.answer(answer):
                     complete.setdefault(job.ticket.call_soon, []).append(job.ticket)
         for call_soon, tickets in complete.items():
-            call_soon(partial(_wake, tickets))
+            call_soon(partial(_wake, call_soon, tickets))
 
 
-def _wake(tickets: list[Ticket]) -> None:
-    for ticket in tickets:
+def _wake(call_soon: CallSoon, tickets: list[Ticket]) -> None:
+    for ticket in tickets[:MAX_WOKEN]:
         ticket.answered.set()
+    if len(tickets) > MAX_WOKEN:
+        call_soon(partial(_wake, call_soon, tickets[MAX_WOKEN:]))
 
 
 def _apply(batches: Batches, jobs: list[Job]) -> list[Answer]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from minisession import _loop
 from minisession.abc import Destroy
 from minisession.errors import SaveOutcomeUnknown, StoreUnavailable
 from minisession.stores import _writer
-from minisession.stores._writer import MAX_BATCH, Answer, Job, Writer
+from minisession.stores._writer import MAX_BATCH, MAX_WOKEN, Answer, Job, Writer
 
 from .kit import NOW
 
@@ -68,6 +70,34 @@ async def test_what_queues_up_meanwhile_is_one_batch() -> None:
 
     assert recorder.batches == [1, 30]
     assert recorder.closed == 1
+
+
+async def test_a_batch_wakes_those_who_wait_some_at_a_time() -> None:
+    recorder = Recorder()
+    recorder.gate.clear()
+    turn = 0
+    woken: Counter[int] = Counter()
+
+    async def hand_over() -> None:
+        await made.do(changes(1), NOW)
+        woken[turn] += 1
+
+    with writer(recorder) as made:
+        async with anyio.create_task_group() as group:
+            group.start_soon(hand_over)
+            await anyio.wait_all_tasks_blocked()
+            while not recorder.batches:  # noqa: ASYNC110  # what a thread does sets no event
+                await anyio.sleep(0.001)
+            for _ in range(MAX_BATCH):
+                group.start_soon(hand_over)
+            await anyio.wait_all_tasks_blocked()
+            recorder.gate.set()
+            while woken.total() < 1 + MAX_BATCH:
+                turn += 1
+                await anyio.lowlevel.checkpoint()
+
+    assert recorder.batches == [1, MAX_BATCH]
+    assert max(woken.values()) <= 2 * MAX_WOKEN + 1  # two lots may come between two turns
 
 
 async def test_a_batch_has_a_bound() -> None:
@@ -205,7 +235,7 @@ async def test_each_loop_is_woken_once_for_a_batch(monkeypatch: pytest.MonkeyPat
     recorder.gate.clear()
     with writer(recorder) as made:
         async with anyio.create_task_group() as group:
-            for _ in range(50):
+            for _ in range(MAX_WOKEN):
                 group.start_soon(made.do, changes(1), NOW)
             await anyio.wait_all_tasks_blocked()
             recorder.gate.set()
