@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -687,16 +687,19 @@ async def test_a_bug_in_connecting_is_a_refusal_and_in_the_log(
     assert "nobody thought of" in caplog.text
 
 
+def held_by(server: Server, store: RedisStore) -> Callable[[bytes], bool]:
+    """Tell of a key whether the store takes this server of a cluster for its owner."""
+    nodes = store._open.lanes._nodes
+    return lambda key: nodes.node_of(key).name.endswith(f":{server.port}")
+
+
 async def test_a_frozen_server_of_a_cluster_holds_up_only_who_needs_it() -> None:
     place = redis_servers.cluster()
     frozen = place.primaries[0]
     keys = Keys(redis_servers.fresh_prefix())
     async with RedisStore(place.url(prefix=keys.prefix)) as store:
         nodes = store._open.lanes._nodes
-
-        def is_frozens(key: bytes) -> bool:
-            return nodes.node_of(key).name.endswith(f":{frozen.port}")
-
+        is_frozens = held_by(frozen, store)
         names = [f"{number}" for number in range(200)]
         other = nodes.node_of(keys.session(names[0]))
         if is_frozens(keys.session(names[0])):
@@ -768,11 +771,7 @@ async def test_an_index_on_a_frozen_server_is_renewed_when_it_thaws() -> None:
     frozen = place.primaries[0]
     keys = Keys(redis_servers.fresh_prefix())
     async with RedisStore(place.url(prefix=keys.prefix)) as store:
-        nodes = store._open.lanes._nodes
-
-        def is_frozens(key: bytes) -> bool:
-            return nodes.node_of(key).name.endswith(f":{frozen.port}")
-
+        is_frozens = held_by(frozen, store)
         names = [f"{number}" for number in range(200)]
         name = next(name for name in names if not is_frozens(keys.session(name)))
         principal = next(name for name in names if is_frozens(keys.index(name)))
@@ -874,11 +873,7 @@ async def test_closing_waits_only_a_little_for_indexes_to_be_renewed(
     try:
         with anyio.fail_after(3):  # before the answer of a frozen server is given up
             async with RedisStore(place.url(prefix=keys.prefix)) as store:
-                nodes = store._open.lanes._nodes
-
-                def is_frozens(key: bytes) -> bool:
-                    return nodes.node_of(key).name.endswith(f":{frozen.port}")
-
+                is_frozens = held_by(frozen, store)
                 name = next(name for name in names if not is_frozens(keys.session(name)))
                 principal = next(name for name in names if is_frozens(keys.index(name)))
                 await commit(store, replace(birth(name), principal=principal))

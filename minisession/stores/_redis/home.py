@@ -78,5 +78,5 @@ async def _guarded(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Log what a task raises: a bug in one of them must not end the store, and the lifespan."""
     try:
         await function()
-    except Exception:
+    except Exception:  # whatever it is: in the group it would end all other tasks, too
         logger.exception("a task of a Redis store failed in a way nobody thought of")
