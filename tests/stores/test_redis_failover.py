@@ -161,9 +161,9 @@ class Crowd:
 
 
 async def _until_it_loads(store: RedisStore) -> None:
-    """Loads have a connection of their own, and nobody has loaded yet: it may be to the old one.
+    """Wait for the first load that is not refused: what is looked for is what was lost.
 
-    That is refused, and then it is made anew. Each try takes its own time.
+    Loads have a connection of their own, which is new now, and the time-outs are short here.
     """
     with anyio.fail_after(20):
         while True:
