@@ -7,14 +7,16 @@ was measured. What a visitor does is said in `visitors` and `shop`.
 from __future__ import annotations
 
 import random
+import signal
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterable, Callable, Coroutine
 from datetime import date
 from typing import Any, Final
 
 import anyio
 
 from minisession import SessionConfig, SessionManager, SessionMiddleware
+from minisession.errors import StoreError
 
 from .gauges import machine, resident_memory
 from .progress import Progress
@@ -40,9 +42,43 @@ def measure(tasks: int, backend: str, store: str, seed: int, progress: Progress)
     Raises:
         ConfigError: there is no such store.
         StoreError: the store cannot be opened.
+        KeyboardInterrupt: Ctrl-C was pressed; all visitors have been cancelled.
     """
     SessionManager(store, CONFIG)  # refuses a wrong URL before anything is measured
-    return anyio.run(_measure, tasks, backend, store, seed, progress, backend=backend)
+    report = anyio.run(
+        _measure_until_ctrl_c, tasks, backend, store, seed, progress, backend=backend
+    )
+    if report is None:
+        raise KeyboardInterrupt
+    return report
+
+
+async def _measure_until_ctrl_c(
+    tasks: int, backend: str, store: str, seed: int, progress: Progress
+) -> Report | None:
+    """Return None after Ctrl-C.
+
+    Left to itself, Python raises KeyboardInterrupt between any two instructions. On trio these may
+    be two with which a task group keeps its books, and then the event loop waits for ever.
+    """
+    report: Report | None = None
+    failure: StoreError | None = None
+    with anyio.open_signal_receiver(signal.SIGINT) as signals:
+        async with anyio.create_task_group() as watch:
+            watch.start_soon(_cancel_after_one, signals, watch.cancel_scope)
+            try:
+                report = await _measure(tasks, backend, store, seed, progress)
+            except StoreError as error:
+                failure = error  # not through the task group, which would wrap it
+            watch.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return report
+
+
+async def _cancel_after_one(signals: AsyncIterable[object], scope: anyio.CancelScope) -> None:
+    async for _ in signals:
+        scope.cancel()
 
 
 async def _measure(tasks: int, backend: str, store: str, seed: int, progress: Progress) -> Report:

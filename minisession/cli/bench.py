@@ -134,13 +134,13 @@ def _measured(options: argparse.Namespace) -> Report:
 
 
 def _measured_to_the_end(options: argparse.Namespace) -> Report | None:
-    """Return the report, or None after Ctrl-C, which trio raises in a group."""
+    """Return the report, or None after Ctrl-C."""
     progress = Progress(sys.stderr)
     try:
         return measure(options.tasks, options.backend, options.store, options.seed, progress)
-    except* KeyboardInterrupt:
+    except KeyboardInterrupt:
         progress.clear()
-    return None
+        return None
 
 
 def _tasks(text: str) -> int:

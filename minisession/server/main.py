@@ -7,7 +7,7 @@ app down. Everything else is somebody else's.
 from __future__ import annotations
 
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from contextvars import copy_context
 from typing import Literal
@@ -125,15 +125,18 @@ async def _serve_until_signal(
 ) -> None:
     stop = anyio.Event()
     failure: Exception | None = None
-    async with anyio.create_task_group() as tasks:
-        await tasks.start(_stop_on_signals, stop, tasks.cancel_scope)
-        if stop_after is not None:
-            tasks.start_soon(_stop_after, stop_after, stop)
-        try:
-            await serve(app, config, stop=stop, task_status=_Announcement(on_start))
-        except (OSError, CertificateRefused, LifespanFailed) as error:
-            failure = error  # not through the task group, which would wrap it
-        tasks.cancel_scope.cancel()
+    # Outside the task group: on trio, a KeyboardInterrupt that meets one in the middle of its
+    # bookkeeping may leave the event loop waiting for ever.
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_stop_on_signals, signals, stop, tasks.cancel_scope)
+            if stop_after is not None:
+                tasks.start_soon(_stop_after, stop_after, stop)
+            try:
+                await serve(app, config, stop=stop, task_status=_Announcement(on_start))
+            except (OSError, CertificateRefused, LifespanFailed) as error:
+                failure = error  # not through the task group, which would wrap it
+            tasks.cancel_scope.cancel()
     if failure is not None:
         raise failure
 
@@ -155,15 +158,10 @@ async def _stop_after(wait: Callable[[], Awaitable[object]], stop: anyio.Event) 
 
 
 async def _stop_on_signals(
-    stop: anyio.Event,
-    scope: anyio.CancelScope,
-    *,
-    task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+    signals: AsyncIterable[signal.Signals], stop: anyio.Event, scope: anyio.CancelScope
 ) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        task_status.started()
-        async for received in signals:
-            if stop.is_set():
-                scope.cancel()
-            logger.info("stopping on %s", received.name)
-            stop.set()
+    async for received in signals:
+        if stop.is_set():
+            scope.cancel()
+        logger.info("stopping on %s", received.name)
+        stop.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from io import StringIO
@@ -65,6 +66,27 @@ def test_all_are_alive_at_once_and_everybody_sees_only_their_own(
     assert min(mixture.with_children, mixture.with_threads, mixture.streams, mixture.logins) > 0
     assert len(report.run.latencies) + mixture.hung_up == report.run.requests
     assert report.findings.looks > 5 * 120
+
+
+class PressesCtrlC(Progress):
+    """Interrupts the process when the first crowd comes, and notes what still runs after that."""
+
+    def __init__(self) -> None:
+        super().__init__(StringIO())
+        self.went_on = 0
+
+    def begin(self, what: str, total: int) -> None:
+        signal.raise_signal(signal.SIGINT)
+        self.went_on += 1
+
+
+def test_ctrl_c_cancels_all_but_breaks_into_nothing(anyio_backend: str) -> None:
+    progress = PressesCtrlC()
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(120, anyio_backend, "memory://", 1, progress)
+
+    assert progress.went_on == 1
 
 
 async def test_nothing_is_left_in_the_store(tmp_path: Path) -> None:

@@ -195,9 +195,12 @@ def test_ctrl_c_ends_it_without_a_traceback(tmp_path: Path, anyio_backend: str) 
     )
     with process:
         assert process.stderr is not None
-        process.stderr.readline()  # it has begun
-        process.send_signal(signal.SIGINT)
-        out, errors = process.communicate(timeout=PATIENCE)
+        try:
+            process.stderr.readline()  # it has begun
+            process.send_signal(signal.SIGINT)
+            out, errors = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
 
     assert (process.returncode, out) == (1, "")
     assert "stopped before the end" in errors

@@ -279,8 +279,10 @@ def demo_on_a_terminal(folder: Path, *options: str) -> Iterator[tuple[int, int]]
         stdout=inner,
     )
     with process:
-        yield outer, opened
-        process.terminate()
+        try:
+            yield outer, opened
+        finally:
+            process.terminate()
     for descriptor in (outer, inner, opened):
         os.close(descriptor)
 
