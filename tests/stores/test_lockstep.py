@@ -162,6 +162,11 @@ class Lockstep(RuleBasedStateMachine):
     def one_change(self, data: st.DataObject) -> None:
         self.commit([self.a_change(data)])
 
+    @rule(data=st.data(), number=st.integers(2, 6))
+    def many_changes_at_once(self, data: st.DataObject, number: int) -> None:
+        """What a store may decide together and store by one step."""
+        self.commit([self.a_change(data) for _ in range(number)])
+
     @rule(data=st.data(), handle=handles, grace=graces, number=st.integers(0, 5))
     def a_rotation_and_writers_on_both_sides_of_it(
         self, data: st.DataObject, handle: str, grace: float, number: int
@@ -225,11 +230,6 @@ class SQLiteLockstep(Lockstep):
 class FilesLockstep(Lockstep):
     def make_store(self) -> Store:
         return FilesStore(self.folder / "sessions")
-
-    @rule(data=st.data(), number=st.integers(2, 6))
-    def many_changes_at_once(self, data: st.DataObject, number: int) -> None:
-        """What is decided together and stored by one write."""
-        self.commit([self.a_change(data) for _ in range(number)])
 
 
 class RedisLockstep(Lockstep):
