@@ -44,5 +44,5 @@ class Alarm:
     async def wait(self) -> None:
         """Wait for a ring since the last wait."""
         await self._event.wait()
-        self._event = anyio.Event()
+        self._event = type(self._event)()  # of this loop's kind: anyio.Event() looks it up first
         self._rung = False

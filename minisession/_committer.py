@@ -182,6 +182,8 @@ class Committer:
 
         Returns the last flight that was waited for: it may have carried writes of this task.
         """
+        if ledger.flight is None:
+            return None
         awaited = None
         # A flight has a deadline of its own; this one is for a loop that has ended meanwhile.
         deadline = anyio.current_time() + 3 * self._config.save_timeout

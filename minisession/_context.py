@@ -8,7 +8,6 @@ Child tasks, `anyio.to_thread` and background tasks inherit it with their contex
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
-from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, NoReturn, cast
 
@@ -46,8 +45,10 @@ class bound:  # noqa: N801  # used as a verb: `with bound(session):`
         self._token = _bound.set(self._session)
 
     def __exit__(self, *_: object) -> None:
-        with suppress(ValueError):  # "was created in a different Context": nothing to undo here
+        try:
             _bound.reset(self._token)
+        except ValueError:  # "was created in a different Context": nothing to undo here
+            return
 
 
 def _no_active_session() -> NoReturn:

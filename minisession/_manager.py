@@ -248,8 +248,10 @@ class SessionManager:
     async def _afterwards(self, ledger: Ledger) -> None:
         """Do what may wait until the response has left."""
         await self._committer.touch(ledger)
+        if self.is_running:
+            return
         away = abs(self.clock() - self._swept)  # a clock that was set back must not stop it
-        if not self.is_running and away > self._sweep_in:
+        if away > self._sweep_in:
             await self._sweep()
 
     # --- what a session asks of its owner ------------------------------------------------------

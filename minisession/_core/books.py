@@ -250,7 +250,7 @@ class Books:
     def unsaved(self) -> bool:
         """Whether a save might find something to do, or to tell. Asking loads nothing."""
         return bool(
-            self.journal
+            self.journal.segments
             or self.view.exposed
             or self.flight
             or self.refused
@@ -335,6 +335,8 @@ class Books:
 
     def _unsaved_segments(self) -> list[Segment]:
         """What is in flight, then what is in the journal. A proposal counts once it has landed."""
+        if self.flight is None and not self.journal.segments:
+            return []
         legs = [] if self.flight is None else self.flight.legs
         handed_over = [leg.segment for leg in legs if not leg.proposal]
         unsaved = [*handed_over, *self.journal.segments]
@@ -408,6 +410,8 @@ class Books:
                 carry that id. True drops all but `destroy()`, which is never rolled back.
         """
         with self.lock:
+            if not everything and not self.journal.segments:
+                return False
             kept = [s for s in self.journal.segments if s.kind is Kind.DESTROY]
             if not everything:
                 kept = self.journal.take(issuing=False)

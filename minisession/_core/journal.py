@@ -80,7 +80,10 @@ class Journal:
     @property
     def issuing(self) -> Segment | None:
         """The segment that issues an id, if there is one: the last of a kind is the one."""
-        return next((s for s in reversed(self.segments) if s.kind in ISSUING), None)
+        for segment in reversed(self.segments):
+            if segment.kind in ISSUING:
+                return segment
+        return None
 
     @property
     def flushable(self) -> bool:

@@ -107,9 +107,9 @@ class Ledger(Books):
         data = self.view.encode(key, value, self.config.max_size)  # may take long: not under lock
         with self.lock:
             self.require_ready()
-            self.view.require_room(key, data, self.config.max_size)
+            growth = self.view.require_room(key, data, self.config.max_size)
             life = self._life_to_write()
-            self.view.put(key, data, value)
+            self.view.put(key, data, value, growth)
             if self.state is State.LIVE:
                 self.journal.open_segment(life).items[key] = data
         self.owner.wrote(self)

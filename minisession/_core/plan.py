@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from minisession._ids import hash_secret
@@ -63,14 +62,20 @@ class Flight:
 
 def as_flight(segments: list[Segment], config: SessionConfig, now: float) -> Flight:
     """Turn segments into one change per life; neighbours of one life become one atomic change."""
-    legs = []
-    for _, group in groupby(segments, key=lambda segment: id(segment.life)):
-        parts = list(group)
-        segment = parts[0]
-        for part in parts[1:]:
-            segment = merged(segment, part)
-        legs.append(Leg(segment, parts, as_change(segment, config, now)))
-    return Flight(legs)
+    groups: list[list[Segment]] = []
+    for segment in segments:
+        if groups and groups[-1][0].life is segment.life:
+            groups[-1].append(segment)
+        else:
+            groups.append([segment])
+    return Flight([_as_leg(parts, config, now) for parts in groups])
+
+
+def _as_leg(parts: list[Segment], config: SessionConfig, now: float) -> Leg:
+    segment = parts[0]
+    for part in parts[1:]:
+        segment = merged(segment, part)
+    return Leg(segment, parts, as_change(segment, config, now))
 
 
 def as_change(segment: Segment, config: SessionConfig, now: float) -> Create | Write | Destroy:

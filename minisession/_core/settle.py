@@ -50,7 +50,8 @@ def settle(books: Books, flight: Flight, outcomes: Sequence[Outcome]) -> None:
                 return
             else:
                 flight.gone = leg.proposal
-        books.journal.restore(kept)
+        if kept:
+            books.journal.restore(kept)
 
 
 def _landed(books: Books, leg: Leg, outcome: Committed) -> None:

@@ -13,7 +13,7 @@ import json
 from typing import Any
 
 from minisession._codec import TooLong, decode, decode_many, encode
-from minisession.errors import SessionTooLarge, UsageError
+from minisession.errors import SessionTooLarge, UnstorableValue, UsageError
 
 from .change import size_of
 
@@ -56,25 +56,30 @@ class View:
         before = self.encoded.get(key)
         room = max_size if before is None else max(max_size, len(before))
         try:
-            return encode(value, path_of(key), room)
+            return encode(value, "", room)
+        except UnstorableValue as error:  # which says where in the value, and why
+            raise UnstorableValue(f"{path_of(key)}{error}") from None
         except TooLong:
             raise _too_large(key, f"more than {room:,}", max_size) from None
 
-    def require_room(self, key: str, data: bytes, max_size: int) -> None:
-        """Raise SessionTooLarge if the session would weigh too much with this value.
+    def require_room(self, key: str, data: bytes, max_size: int) -> int:
+        """Return by how much a value makes the session grow; SessionTooLarge if it is too much.
 
         A value that is no larger than the one it replaces always has room: a session that is too
         large, because the limit was lowered, can still be made smaller.
         """
-        before = self.encoded.get(key)
-        growth = size_of(key, data) - (0 if before is None else size_of(key, before))
+        growth = self._growth(key, data)
         if growth > 0 and self.size + growth > max_size:
             raise _too_large(key, f"{self.size + growth:,}", max_size)
+        return growth
 
-    def put(self, key: str, data: bytes, value: Any) -> None:
-        """Show `value`, whose encoding is `data`, under `key`."""
+    def _growth(self, key: str, data: bytes) -> int:
         before = self.encoded.get(key)
-        self.size += size_of(key, data) - (0 if before is None else size_of(key, before))
+        return size_of(key, data) if before is None else len(data) - len(before)
+
+    def put(self, key: str, data: bytes, value: Any, growth: int) -> None:
+        """Show `value`, whose encoding is `data`, under `key`; it adds `growth` bytes."""
+        self.size += growth
         self.encoded[key] = data
         self.values[key] = value
         if type(value) in CONTAINERS:
@@ -82,7 +87,7 @@ class View:
 
     def put_encoded(self, key: str, data: bytes) -> None:
         """Show a value that the application has not seen yet."""
-        self.put(key, data, decode(data))
+        self.put(key, data, decode(data), self._growth(key, data))
         self.exposed.discard(key)
 
     def drop(self, key: str) -> Any:
@@ -106,8 +111,8 @@ class View:
             try:
                 data = self._encode_again(key, max_size)
                 if data is not None:
-                    self.require_room(key, data, max_size)
-                    self.put(key, data, self.values[key])
+                    growth = self.require_room(key, data, max_size)
+                    self.put(key, data, self.values[key], growth)
                     changes[key] = data
             except UsageError as error:
                 self.put_encoded(key, self.encoded[key])

@@ -18,7 +18,8 @@ MANY = 1_000_000  # bytes
 
 
 def put(view: View, key: str, value: Any) -> None:
-    view.put(key, encode(value, key), value)
+    data = encode(value, key)
+    view.put(key, data, value, view.require_room(key, data, 1 << 20))
 
 
 def viewing(**values: Any) -> View:
