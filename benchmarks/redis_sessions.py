@@ -8,9 +8,9 @@ must be installed: `pip install starsessions redis`. It reads the session and wr
 what that loses is not measured here.
 
 The rows without session show what the server and the app alone take: no session can make a request
-cheaper than that. What the session costs is the difference to that row of the same server. The rows
-in memory have no network at all: what they cost is the session's own, and no client of Redis could
-make it less.
+cheaper than that. What the session costs is the difference to that row of the same server. Of that,
+the rows of the store alone show what its two commands take, without any session around them; the
+rows in memory, what the session takes without any network.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +34,8 @@ BROWSERS = 256
 BASELINE = "starsessions, uvicorn"
 WITHOUT = "no session"
 IN_MEMORY = "minisession in memory"
+STORE_ALONE = "RedisStore alone"
+LIFE = 10_800.0  # seconds
 
 
 def make_app() -> Any:
@@ -44,6 +48,8 @@ def make_app() -> Any:
         return _on_starsessions(plain, url)
     if library == WITHOUT:
         return _without_session(plain)
+    if library == STORE_ALONE:
+        return _on_the_store_alone(plain, url)
     return _on_minisession(plain, "memory://" if library == IN_MEMORY else url)
 
 
@@ -76,6 +82,44 @@ def _on_minisession(plain: Any, url: str) -> Any:
     return SessionMiddleware(counting, store=url)
 
 
+def _on_the_store_alone(plain: Any, url: str) -> Any:
+    """What a session asks of its store, and nothing else: no cookie is checked, no id hashed."""
+    from minisession.abc import Create, Write  # noqa: PLC0415
+    from minisession.stores import open_store  # noqa: PLC0415
+
+    store = open_store(url)
+
+    async def visit(headers: Any) -> str:
+        cookies = [value for name, value in headers if name == b"cookie"]
+        handle = cookies[0].decode().partition("=")[2] if cookies else secrets.token_urlsafe(16)
+        now = time.time()
+        record = await store.load(handle, now)
+        if record is None:
+            items = {"visits": b"1"}
+            change = Create(handle, bytes(32), items, now, now + LIFE, now + LIFE, 1 << 20)
+            await store.commit([change], now)
+        else:
+            visits = b"%d" % (int(record.items["visits"]) + 1)
+            await store.commit([Write(handle, 0, now + LIFE, 1 << 20, {"visits": visits})], now)
+        return handle
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            async with store:
+                await plain(scope, receive, send)
+            return
+        handle = await visit(scope["headers"])
+
+        async def send_with_cookie(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"].append((b"set-cookie", b"id=" + handle.encode()))
+            await send(message)
+
+        await plain(scope, receive, send_with_cookie)
+
+    return app
+
+
 def _on_starsessions(plain: Any, url: str) -> Any:
     from redis.asyncio import Redis  # noqa: PLC0415
     from starsessions import SessionAutoloadMiddleware, SessionMiddleware  # noqa: PLC0415
@@ -100,7 +144,7 @@ app = make_app() if "BENCH_LIBRARY" in os.environ else None
 
 
 def commands(port: int) -> dict[str, list[str]]:
-    """Each library on uvicorn, ours on our server too, without Redis, and without a session."""
+    """Each library on uvicorn, ours on our server too; its parts alone; and no session at all."""
     uvicorn = ["uvicorn", "--http", "h11", "--loop", "asyncio", "--no-access-log"]
     uvicorn += ["--log-level", "error", "--port", str(port), "redis_sessions:app"]
     bundled = ["minisession", "serve", "redis_sessions:app", "--port", str(port)]
@@ -109,6 +153,8 @@ def commands(port: int) -> dict[str, list[str]]:
         "minisession, uvicorn": _command("minisession", uvicorn),
         "minisession, bundled, asyncio": _command("minisession", bundled),
         "minisession, bundled, trio": _command("minisession", [*bundled, "--backend", "trio"]),
+        f"{STORE_ALONE}, uvicorn": _command(STORE_ALONE, uvicorn),
+        f"{STORE_ALONE}, bundled, asyncio": _command(STORE_ALONE, bundled),
         f"{IN_MEMORY}, uvicorn": _command(IN_MEMORY, uvicorn),
         f"{IN_MEMORY}, bundled, asyncio": _command(IN_MEMORY, bundled),
         f"{WITHOUT}, uvicorn": _command(WITHOUT, uvicorn),
