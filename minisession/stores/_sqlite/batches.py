@@ -70,7 +70,7 @@ class SQLiteBatches:
     def _in_one_transaction(self, jobs: Sequence[Job]) -> list[Answer]:
         connection = self._begin()
         try:
-            answers = apply(connection, jobs)
+            answers = [apply(connection, job.request, job.now) for job in jobs]
             self._commit(connection)
         except BaseException:
             self._drop()  # which rolls back

@@ -1,4 +1,4 @@
-"""A batch of changes, which SQLite applies by few statements, is as good as one after the other."""
+"""A batch of changes in one transaction is as good as one after the other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from minisession.abc import Change, Committed, Create, Destroy, Gone, Rotation, Touch, Write
 from minisession.errors import SessionTooLarge
 from minisession.stores._sqlite.apply import SIZE
-from minisession.stores._sqlite.together import MAX_LOT
 from minisession.stores._writer import MAX_BATCH
 from minisession.stores.memory import MemoryStore
 from minisession.stores.sqlite import SQLiteStore
@@ -95,7 +94,7 @@ def test_a_batch_does_what_its_changes_do_one_after_the_other(batches: list[list
 
 @pytest.mark.anyio
 async def test_of_a_full_batch_each_is_answered_for_itself(tmp_path: Path) -> None:
-    """More keys than one statement takes; and beside those that count, all that does not."""
+    """Beside those that count, all that does not."""
     names = [f"h{number}" for number in range(MAX_BATCH)]
     async with SQLiteStore(tmp_path / "sessions.db") as store:
         await store.commit([birth(name, old=b"1") for name in names[2:]], NOW)
@@ -106,7 +105,6 @@ async def test_of_a_full_batch_each_is_answered_for_itself(tmp_path: Path) -> No
 
         outcomes = await store.commit(batch, NOW)
 
-        assert 2 * MAX_BATCH > MAX_LOT
         assert outcomes[:3] == [Gone(), Committed(0), Gone(replaced=True)]
         assert isinstance(outcomes[3], SessionTooLarge)
         assert outcomes[4:] == [Committed(0)] * (MAX_BATCH - 4)
