@@ -15,8 +15,7 @@ from typing import Any, Final
 
 import anyio
 
-from minisession import SessionConfig, SessionManager, SessionMiddleware
-from minisession.errors import StoreError
+from minisession import SessionConfig, SessionManager, SessionMiddleware, StoreError
 
 from .gauges import machine, resident_memory
 from .progress import Progress

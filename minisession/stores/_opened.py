@@ -9,6 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TypeVar, TypeVarTuple
+
+import anyio
+import anyio.to_thread
 
 from minisession.errors import StoreUnavailable
 
@@ -19,8 +26,11 @@ CLOSE_TIMEOUT = 10.0
 
 logger = logging.getLogger("minisession.stores")
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
-class Opened:
+
+class Opened(ABC):
     """What a store has opened. Does no I/O until it is used.
 
     Args:
@@ -55,6 +65,48 @@ class Opened:
                 " the worker starts"
             )
 
+    @abstractmethod
+    def open(self) -> None:
+        """See that it can be used, and make it if it is missing.
+
+        Raises:
+            StoreUnavailable: it cannot be used; says why and what to do.
+        """
+
+    async def enter(self) -> None:
+        """Open it, in a thread. Raises what `open` does; then nothing is left open."""
+        self.use()
+        with ExitStack() as unfinished:
+            # Refused, cancelled, or Ctrl-C: the thread opens it, even if nobody waits for that.
+            unfinished.callback(self.close_soon)
+            await self.in_thread(self.open)
+            unfinished.pop_all()
+
+    async def leave(self) -> None:
+        """Close it, in a thread, and wait for that."""
+        with ExitStack() as unfinished:
+            # Asyncio's own cancellation passes the shield, and Ctrl-C does so on trio.
+            unfinished.callback(self.close_soon)
+            try:
+                with anyio.CancelScope(shield=True):
+                    await self.in_thread(self.close)
+            except StoreUnavailable:  # no thread is left to do it
+                self.close()
+            unfinished.pop_all()
+
+    async def in_thread(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Use it, and call a function that may wait for the disk.
+
+        Raises:
+            StoreUnavailable: the function does, the system has no thread left, or another process
+                has opened it.
+        """
+        self.use()
+        try:
+            return await anyio.to_thread.run_sync(function, *args)
+        except RuntimeError as error:
+            raise StoreUnavailable(f"{self.name}: {error}") from error
+
     def close(self) -> None:
         """Store what is queued, then close; a later use opens it again.
 
@@ -69,7 +121,7 @@ class Opened:
         else:
             logger.error("%s: changes still wait for the disk after %s s", self.path, CLOSE_TIMEOUT)
 
-    def close_rest(self) -> None:
+    def close_rest(self) -> None:  # noqa: B027  # there need not be anything
         """Close what is open beside the writer; nothing, unless a store says otherwise."""
 
     def close_soon(self) -> None:

@@ -8,24 +8,18 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Collection, Sequence
-from contextlib import ExitStack
+from collections.abc import Collection, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
-
-import anyio
-import anyio.to_thread
+from typing import Self, cast
 
 from minisession.abc import Change, Inspection, Outcome, Record, Summary
-from minisession.errors import ConfigError, StoreUnavailable
+from minisession.errors import ConfigError
 
 from ._files import inspection, reader
 from ._files.place import Place
 from ._files.purge import Tour
 
 __all__ = ["FilesStore"]
-
-T = TypeVar("T")
 
 
 class FilesStore:
@@ -68,12 +62,7 @@ class FilesStore:
         return f"<FilesStore {self._place.path}>"
 
     async def __aenter__(self) -> Self:
-        self._place.use()
-        with ExitStack() as unfinished:
-            # Refused, cancelled, or Ctrl-C: the thread opens it, even if nobody waits for that.
-            unfinished.callback(self._place.close_soon)
-            await self._in_thread(self._place.open)
-            unfinished.pop_all()
+        await self._place.enter()
         return self
 
     async def __aexit__(
@@ -82,15 +71,7 @@ class FilesStore:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with ExitStack() as unfinished:
-            # Asyncio's own cancellation passes the shield, and Ctrl-C does so on trio.
-            unfinished.callback(self._place.close_soon)
-            try:
-                with anyio.CancelScope(shield=True):
-                    await self._in_thread(self._place.close)
-            except StoreUnavailable:  # no thread is left to do it
-                self._place.close()
-            unfinished.pop_all()
+        await self._place.leave()
 
     def load_nowait(self, handle: str, now: float) -> Record | None:
         """Return the living session at once, from any thread.
@@ -121,21 +102,18 @@ class FilesStore:
 
     async def scan(self, now: float, *, after: str = "", limit: int = 1000) -> list[Summary]:
         """Return living sessions with handles greater than `after`, ordered by handle."""
-        self._place.use()
-        return await self._in_thread(reader.scan, self._place.root, now, after, limit)
+        return await self._place.in_thread(reader.scan, self._place.root, now, after, limit)
 
     async def of_principal(self, principal: str, now: float) -> list[Summary]:
         """Return the living sessions that belong to `principal`, oldest first.
 
         It reads the beginning of every file: some ten seconds for each hundred thousand.
         """
-        self._place.use()
-        return await self._in_thread(reader.of_principal, self._place.root, principal, now)
+        return await self._place.in_thread(reader.of_principal, self._place.root, principal, now)
 
     async def alive(self, handles: Collection[str], now: float) -> set[str]:
         """Return those of `handles` whose sessions live, or cannot be read."""
-        self._place.use()
-        return await self._in_thread(reader.alive, self._place.root, handles, now)
+        return await self._place.in_thread(reader.alive, self._place.root, handles, now)
 
     async def purge(self, now: float, limit: int) -> int:
         """Remove at most `limit` expired sessions, damaged ones among them.
@@ -147,7 +125,7 @@ class FilesStore:
         tour = Tour(self._place.purge_from)
         try:
             while tour.left and tour.removed < limit:
-                await self._in_thread(tour.go_on, self._place.root, now, limit)
+                await self._place.in_thread(tour.go_on, self._place.root, now, limit)
         finally:
             self._place.purge_from = tour.next
         return tour.removed
@@ -158,21 +136,8 @@ class FilesStore:
 
     async def inspect(self, now: float) -> Inspection:
         """Return how many sessions seem to wait for a purge, and the room that all files take."""
-        self._place.use()
-        return await self._in_thread(inspection.inspect, self._place.root, now)
+        return await self._place.in_thread(inspection.inspect, self._place.root, now)
 
     async def verify(self) -> list[str]:
         """Look for damage that lists leave out, which reads the beginning of every file."""
-        self._place.use()
-        return await self._in_thread(inspection.verify, self._place.root)
-
-    async def _in_thread(self, function: Callable[..., T], *args: Any) -> T:
-        """Call a function that may wait for the disk.
-
-        Raises:
-            StoreUnavailable: the function does, or the system has no thread left.
-        """
-        try:
-            return await anyio.to_thread.run_sync(function, *args)
-        except RuntimeError as error:
-            raise StoreUnavailable(f"session folder {self._place.path}: {error}") from error
+        return await self._place.in_thread(inspection.verify, self._place.root)

@@ -8,24 +8,18 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Collection, Sequence
-from contextlib import ExitStack
+from collections.abc import Collection, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
-
-import anyio
-import anyio.to_thread
+from typing import Self, cast
 
 from minisession.abc import Change, Inspection, Outcome, Record, Summary
-from minisession.errors import ConfigError, StoreError, StoreUnavailable
+from minisession.errors import ConfigError, StoreError
 
 from ._sqlite import inspection, reader
 from ._sqlite.database import Database
 from ._writer import Purge
 
 __all__ = ["SQLiteStore"]
-
-T = TypeVar("T")
 
 
 class SQLiteStore:
@@ -64,12 +58,7 @@ class SQLiteStore:
         return f"<SQLiteStore {self._database.path}>"
 
     async def __aenter__(self) -> Self:
-        self._database.use()
-        with ExitStack() as unfinished:
-            # Refused, cancelled, or Ctrl-C: the thread opens it, even if nobody waits for that.
-            unfinished.callback(self._database.close_soon)
-            await self._in_thread(self._database.reader.open)
-            unfinished.pop_all()
+        await self._database.enter()
         return self
 
     async def __aexit__(
@@ -78,15 +67,7 @@ class SQLiteStore:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with ExitStack() as unfinished:
-            # Asyncio's own cancellation passes the shield, and Ctrl-C does so on trio.
-            unfinished.callback(self._database.close_soon)
-            try:
-                with anyio.CancelScope(shield=True):
-                    await self._in_thread(self._database.close)
-            except StoreUnavailable:  # no thread is left to do it
-                self._database.close()
-            unfinished.pop_all()
+        await self._database.leave()
 
     def load_nowait(self, handle: str, now: float) -> Record | None:
         """Return the living session at once, from any thread.
@@ -117,18 +98,17 @@ class SQLiteStore:
 
     async def scan(self, now: float, *, after: str = "", limit: int = 1000) -> list[Summary]:
         """Return living sessions with handles greater than `after`, ordered by handle."""
-        self._database.use()
-        return await self._in_thread(reader.scan, self._database.path, now, after, limit)
+        return await self._database.in_thread(reader.scan, self._database.path, now, after, limit)
 
     async def of_principal(self, principal: str, now: float) -> list[Summary]:
         """Return the living sessions that belong to `principal`, oldest first."""
-        self._database.use()
-        return await self._in_thread(reader.of_principal, self._database.path, principal, now)
+        return await self._database.in_thread(
+            reader.of_principal, self._database.path, principal, now
+        )
 
     async def alive(self, handles: Collection[str], now: float) -> set[str]:
         """Return those of `handles` whose sessions live."""
-        self._database.use()
-        return await self._in_thread(reader.alive, self._database.path, handles, now)
+        return await self._database.in_thread(reader.alive, self._database.path, handles, now)
 
     async def purge(self, now: float, limit: int) -> int:
         """Remove at most `limit` expired sessions, and as many tombstones without a purpose.
@@ -151,21 +131,8 @@ class SQLiteStore:
 
     async def inspect(self, now: float) -> Inspection:
         """Return how many sessions wait for a purge, and the room that file and log take."""
-        self._database.use()
-        return await self._in_thread(inspection.inspect, self._database.path, now)
+        return await self._database.in_thread(inspection.inspect, self._database.path, now)
 
     async def verify(self) -> list[str]:
         """Look for damage in the file as a whole, which takes seconds for each gigabyte."""
-        self._database.use()
-        return await self._in_thread(inspection.verify, self._database.path)
-
-    async def _in_thread(self, function: Callable[..., T], *args: Any) -> T:
-        """Call a function that may wait for the disk.
-
-        Raises:
-            StoreUnavailable: the function does, or the system has no thread left.
-        """
-        try:
-            return await anyio.to_thread.run_sync(function, *args)
-        except RuntimeError as error:
-            raise StoreUnavailable(f"session database {self._database.path}: {error}") from error
+        return await self._database.in_thread(inspection.verify, self._database.path)

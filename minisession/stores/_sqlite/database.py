@@ -24,6 +24,14 @@ class Database(Opened):
         batches = partial(SQLiteBatches, path, self.reader.close)
         super().__init__(f"session database {path}", path, Writer(f"writer of {path}", batches))
 
+    def open(self) -> None:
+        """Open the reader, which makes the file if it is missing.
+
+        Raises:
+            StoreUnavailable: it is not ours, or cannot be used.
+        """
+        self.reader.open()
+
     def close_rest(self) -> None:
         """Close the reader."""
         self.reader.close()
