@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
@@ -286,11 +287,66 @@ async def test_who_may_end_no_connections_goes_on_after_a_doubt(server: Server) 
         await commit(store, birth())
         commits = store._open.courier._nodes.all()[0].commits
         old = await commits._connected()
-        commits._doubted[old.location] = old.client_id or 0
+        commits._doubted[old.location] = old.filters
         commits.drop()
 
         assert await commit(store, write()) == Committed(0)
         assert commits._doubted == {}
+
+
+async def test_who_may_not_ask_about_connections_ends_none_after_a_doubt(server: Server) -> None:
+    server.cli("ACL", "SETUSER", "app", "on", ">hush", *RIGHTS, "-client|info")
+    async with RedisStore(f"redis://app:hush@127.0.0.1:{server.port}") as store:
+        commits = store._open.courier._nodes.all()[0].commits
+
+        assert (await commits._connected()).filters == ()
+        assert await commit(store, birth()) == Committed(0)
+
+
+async def test_a_doubt_from_before_a_restart_ends_no_connection_of_others(server: Server) -> None:
+    """The new server counts its connections from 1 again."""
+    for _ in range(5):
+        server.cli("PING")  # each of these takes a number
+    async with RedisStore(server.url()) as store, anyio.create_task_group() as tasks:
+        await commit(store, birth())
+        doubted = (await store._open.courier._nodes.all()[0].commits._connected()).filters[1]
+        outcomes: list[Outcome] = []
+
+        async def save() -> None:
+            outcomes.append(await commit(store, write()))
+
+        server.freeze()
+        tasks.start_soon(save)
+        await anyio.sleep(0.05)
+        server.kill()
+        await until(lambda: bool(outcomes))
+        assert isinstance(outcomes[0], SaveOutcomeUnknown)
+        server.start()
+        with ExitStack() as stack:
+            others = [stack.enter_context(Stranger(server.port)) for _ in range(20)]
+            assert doubted in {other.ask(b"CLIENT ID")[1:] for other in others}
+
+            assert await commit(store, write()) == Gone()
+
+            assert [other.ask(b"PING") for other in others] == [b"+PONG"] * 20
+
+
+class Stranger:
+    """A connection of somebody else."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+
+    def __enter__(self) -> Stranger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def ask(self, words: bytes) -> bytes:
+        """Return the answer to a command, without the end of its line."""
+        self._socket.sendall(words + b"\r\n")
+        return self._socket.recv(100).rstrip()
 
 
 # --- a server that goes away ---------------------------------------------------------------------

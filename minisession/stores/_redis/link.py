@@ -6,12 +6,13 @@ asked by a task of the store, so whoever gives up waiting takes no answer from a
 
 Mutable state, all of it touched by tasks of one loop between suspensions: `_next`, the pipeline
 that is still open; `_connection`, usable or not; `_attempt`, while somebody connects; `_doubted`,
-by server the number that it gave the last connection on which something was not answered.
+by server how it finds the last connection on which something was not answered.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -43,6 +44,9 @@ KEEPALIVE: dict[int, int] = {
 between forgets idle connections, and the next request would wait for nothing."""
 
 logger = logging.getLogger("minisession.stores")
+
+IDENTITY = re.compile(rb"\bid=(\d+) addr=(\S+)")
+"""In an answer to `CLIENT INFO`: a connection's number, and its other end as the server sees it."""
 
 CLOSED = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream)
 """How a stream, or a buffer of coredis, says that the connection is gone."""
@@ -132,9 +136,9 @@ class Link:
         self._check = check
         self._scripts = scripts
         self._next: Pipeline | None = None
-        self._connection: BaseConnection | None = None
+        self._connection: _Connection | None = None
         self._attempt: _Attempt | None = None
-        self._doubted: dict[Location, int] = {}
+        self._doubted: dict[Location, tuple[bytes, ...]] = {}
         home.at_the_end(self._give_up)
 
     async def ask(self, commands: Sequence[Command]) -> Sequence[Reply]:
@@ -191,7 +195,7 @@ class Link:
                 pipeline.refuse(closed)
 
     async def _exchange(
-        self, connection: BaseConnection, commands: Sequence[Command]
+        self, connection: _Connection, commands: Sequence[Command]
     ) -> Sequence[Reply]:
         try:
             batch = connection.create_request_batch(
@@ -205,8 +209,8 @@ class Link:
         replies = [
             self._error(reply) if isinstance(reply, Exception) else reply for reply in await batch
         ]
-        if connection.client_id and any(isinstance(reply, Unanswered) for reply in replies):
-            self._doubted[connection.location] = connection.client_id
+        if connection.filters and any(isinstance(reply, Unanswered) for reply in replies):
+            self._doubted[connection.location] = connection.filters
         return replies
 
     def _error(self, error: Exception) -> Exception:
@@ -219,7 +223,7 @@ class Link:
 
     # --- the connection ----------------------------------------------------------------------
 
-    async def _connected(self) -> BaseConnection:
+    async def _connected(self) -> _Connection:
         if self._connection is not None and self._connection.usable:
             return self._connection
         attempt = self._attempt
@@ -250,7 +254,7 @@ class Link:
             self._attempt = None
             attempt.over.set()
 
-    async def _made(self, location: TCPLocation) -> BaseConnection:
+    async def _made(self, location: TCPLocation) -> _Connection:
         connection = _Connection(location, await _connect_tcp(location, self._login), self._login)
         attempt = _Attempt()
         self._home.start(self._run, connection, attempt)
@@ -260,6 +264,7 @@ class Link:
             if self._check is not None:
                 await self._check(connection)
             if self._scripts:
+                connection.filters = await _filters_of(connection)
                 await self._end_doubted(connection)
                 loads = [connection.create_request(b"SCRIPT LOAD", s.text) for s in SCRIPTS]
                 for load in loads:
@@ -270,15 +275,13 @@ class Link:
     async def _end_doubted(self, connection: BaseConnection) -> None:
         """Have the server close the connection before, if something on it was not answered.
 
-        What the network holds up there could otherwise be done after what is sent on this one. A
-        server that was started anew counts from 1, and may have given the number to somebody else.
+        What the network holds up there could otherwise be done after what is sent on this one.
         """
         doubted = self._doubted.get(connection.location)
         if doubted is None:
             return
-        if doubted < (connection.client_id or 0):
-            with suppress(ResponseError):  # it is closed already, or we may not: see the docs
-                await connection.create_request(b"CLIENT KILL", b"ID", b"%d" % doubted)
+        with suppress(ResponseError):  # we may not: see the docs
+            await connection.create_request(b"CLIENT KILL", *doubted)
         del self._doubted[connection.location]
 
     async def _run(self, connection: BaseConnection, attempt: _Attempt) -> None:
@@ -315,6 +318,8 @@ class _Connection(BaseConnection):
             db=login.db,
         )
         self._given = stream
+        self.filters: tuple[bytes, ...] = ()
+        """How `CLIENT KILL` finds it, empty if the server does not tell."""
 
     async def _connect(self) -> ByteStream:
         return self._given
@@ -322,6 +327,19 @@ class _Connection(BaseConnection):
     def describe(self) -> str:
         """Return its name in coredis's log."""
         return f"<connection to {self.location}>"
+
+
+async def _filters_of(connection: BaseConnection) -> tuple[bytes, ...]:
+    """Return how `CLIENT KILL` finds this connection, and never another one.
+
+    Its number alone is not enough: a server that was started anew counts from 1 again.
+    """
+    try:
+        told = await connection.create_request(b"CLIENT INFO")
+    except ResponseError:  # we may not ask
+        return ()
+    found = IDENTITY.search(told) if isinstance(told, bytes) else None
+    return () if found is None else (b"ID", found[1], b"ADDR", found[2])
 
 
 async def _connect_tcp(location: TCPLocation, login: Login) -> ByteStream:
@@ -343,7 +361,7 @@ class _Attempt:
     """What becomes of an attempt to connect."""
 
     over: anyio.Event = field(default_factory=anyio.Event)
-    connection: BaseConnection | None = None
+    connection: _Connection | None = None
     error: Exception | None = None
     failure: str = ""
 
