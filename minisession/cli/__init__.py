@@ -12,13 +12,14 @@
 
 Exit codes: 0 done, or stopped in good order; 1 it cannot be done, a worker did not stop in good
 order, a benchmark has found what must not be, or a check has found damage; 2 the command line is
-wrong.
+wrong; 130 Ctrl-C came before there was anything to stop.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -30,6 +31,7 @@ from .store import CannotSurvey, Damaged, add_store
 
 __all__ = ["main"]
 
+INTERRUPTED = 128 + signal.SIGINT  # what shells say of it
 DEMO_STORE = "sqlite:///minisession-demo.db"
 
 
@@ -52,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(options.parser.prog, error, 2)
     except (CannotServe, CannotMeasure, NotIsolated, CannotSurvey, Damaged) as error:
         return _fail(options.parser.prog, error, 1)
+    except KeyboardInterrupt:  # before there was anything to stop in good order
+        return INTERRUPTED
     return 0
 
 

@@ -29,8 +29,9 @@ class Connection:
     """An accepted connection. At any time one task owns it: see `relay.py`.
 
     Mutable: the reader, `unsent` (the rest of a write that was interrupted, for `flush`), the
-    deadlines (monotonic seconds; infinite while nobody waits), `_wait` (the last wait for bytes
-    that began), and the flags: `is_gone` (nothing can be written any more), `has_expired` (the
+    deadlines (monotonic seconds; infinite while nobody waits), `_untaken` (octets in the kernel
+    when the time for writing began), `_wait` (the last wait for bytes that began), and the flags:
+    `is_gone` (nothing can be written any more), `has_expired` (the
     client was too slow), `is_idle` (between two requests).
     """
 
@@ -38,6 +39,7 @@ class Connection:
         "_config",
         "_read_deadline",
         "_transport",
+        "_untaken",
         "_wait",
         "_write_deadline",
         "_writing",
@@ -70,6 +72,7 @@ class Connection:
         self._transport = transport
         self._read_deadline = self._write_deadline = math.inf
         self._wait: object = None
+        self._untaken = 0
         self.unsent = _NOTHING
         self._writing: anyio.Lock | None = None  # made when needed: idle connections are many
 
@@ -152,18 +155,37 @@ class Connection:
             self._writing = anyio.Lock(fast_acquire=True)
         async with self._writing:
             self._write_deadline = monotonic() + self._config.write_timeout
+            self._untaken = self._transport.untaken()
             try:
                 await self._transport.wait_sendable()
             finally:
                 self._write_deadline = math.inf
 
-    def expire(self, now: float) -> None:
-        """Wake whoever has waited for this client beyond the deadline (monotonic seconds)."""
-        if self._read_deadline <= now:
+    def expire(self, now: float) -> bool:
+        """Wake whoever has waited for this client beyond the deadline (monotonic seconds).
+
+        Returns whether there was anybody.
+        """
+        is_late_to_send = self._read_deadline <= now
+        if is_late_to_send:
             self.has_expired = True
             self._transport.stop_receiving()
-        if self._write_deadline <= now:
+        if self._write_deadline <= now and not self._has_taken_some(now):
             self._transport.stop()
+            return True
+        return is_late_to_send
+
+    def _has_taken_some(self, now: float) -> bool:
+        """Whether the client took anything within the time for that; if so, it begins anew.
+
+        The kernel calls a socket writable when a third of its buffer is free, which may take a slow
+        reader minutes.
+        """
+        before, self._untaken = self._untaken, self._transport.untaken()
+        if self._untaken < before:
+            self._write_deadline = now + self._config.write_timeout
+            return True
+        return False
 
     def stop_if_idle(self) -> None:
         """End the wait for a next request; one that has come already is still read."""

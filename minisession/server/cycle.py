@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any
+from typing import Any, NoReturn
 
 from .errors import AppProtocolError, ClientDisconnected
 from .fields import REASONS, Head, write_head
@@ -80,7 +80,8 @@ class Cycle:
 
     Mutable: `state`, `is_over`, `wants_continue`, the held head, how the body is framed (`_left`,
     the bytes that its Content-Length still promises, or `_is_chunked`, or neither: then only the
-    end of the connection delimits it), and whether the request's body was handed over.
+    end of the connection delimits it), whether the request's body was handed over, and whether the
+    app was told that its client is gone.
 
     Attributes:
         is_over: whether the response has come to an end, good or bad.
@@ -96,6 +97,7 @@ class Cycle:
         "_body_ended",
         "_closes_after",
         "_date",
+        "_has_told_end",
         "_head",
         "_is_bodyless",
         "_is_chunked",
@@ -119,7 +121,7 @@ class Cycle:
         self._head: Head | None = None
         self._is_bodyless = self._is_chunked = False
         self._left: int | None = None
-        self._body_ended = False
+        self._body_ended = self._has_told_end = False
         self._closes_after = not request.persists
 
     def __repr__(self) -> str:
@@ -152,7 +154,10 @@ class Cycle:
         if self.is_over:
             return {"type": DISCONNECT}
         if self._body_ended:
-            return {"type": DISCONNECT} if self._reader.is_at_eof else None
+            if not self._reader.is_at_eof:
+                return None
+            self._has_told_end = True
+            return {"type": DISCONNECT}
         part = self._reader.next_part()
         if part is None:
             return None
@@ -184,6 +189,8 @@ class Cycle:
             raise AppProtocolError(f"{kind!r} came; allowed is {self.state.value!r}")
         is_last = not message.get("more_body", False)
         following = self._follow(Event.LAST if is_last else Event.MORE)
+        if is_last and self._has_told_end and not self._is_certainly_whole(message):
+            self._break_off()
         data = self._write(message.get("body", b""), is_last)
         self.state = following
         self.is_over = is_last
@@ -201,6 +208,21 @@ class Cycle:
         if self.state is State.BROKEN:
             return b""
         return error_response(status, self._date(), has_body=self.request.method != b"HEAD")
+
+    def _is_certainly_whole(self, message: Message) -> bool:
+        """Whether the app's own Content-Length says that this is the end of its response."""
+        length = self._head.length if self.state is State.HELD and self._head else self._left
+        return self._is_bodyless or length == len(message.get("body", b""))
+
+    def _break_off(self) -> NoReturn:
+        """Let a response not look complete whose app was told that the client is gone.
+
+        It may have stopped in the middle, as frameworks do, and a client that has only closed its
+        sending half still reads.
+        """
+        self.state = self._follow(Event.REFUSE)
+        self.is_over = True
+        raise ClientDisconnected("the client has closed its half of the connection")
 
     def close_after(self) -> None:
         """Make this response the last one of the connection, and say so if it still can."""

@@ -149,7 +149,7 @@ class Exchange:
             if self.cycle.is_over:
                 await self._connection.flush()
             else:
-                await self._connection.write(self.cycle.refuse(500))
+                await self._connection.write(self._refusal(500))
         self._end()
 
     @property
@@ -210,10 +210,14 @@ class Exchange:
 
     async def _refuse(self, refusal: RequestRefused) -> None:
         logger.info("refused with %d: %s", refusal.status, refusal)
-        data = self.cycle.refuse(refusal.status)
         with contextlib.suppress(ClientDisconnected):
-            await self._connection.write(data)
+            await self._connection.write(self._refusal(refusal.status))
         self._end()
+
+    def _refusal(self, status: int) -> bytes:
+        data = self.cycle.refuse(status)
+        self._octets += len(data)
+        return data
 
     async def send(self, message: Message) -> None:
         """ASGI's `send`: returns when the kernel has taken the bytes, which is the back-pressure.

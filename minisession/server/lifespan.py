@@ -21,11 +21,14 @@ logger = logging.getLogger("minisession.server")
 
 
 @asynccontextmanager
-async def lifespan(app: ASGIApp, shutdown_timeout: float) -> AsyncIterator[dict[str, Any]]:
+async def lifespan(
+    app: ASGIApp, shutdown_timeout: float, stop: anyio.Event
+) -> AsyncIterator[dict[str, Any]]:
     """Start the app, yield its state, and shut it down afterwards, also when cancelled.
 
-    The shutdown is shielded from cancellation and bounded by `shutdown_timeout` seconds; an app
-    that takes longer is cancelled.
+    Once `stop` is set nobody waits for the startup any more: the app is cancelled in it. The
+    shutdown is shielded from cancellation and bounded by `shutdown_timeout` seconds; an app that
+    takes longer is cancelled.
 
     Raises:
         LifespanFailed: the app said that its startup or its shutdown has failed.
@@ -34,7 +37,7 @@ async def lifespan(app: ASGIApp, shutdown_timeout: float) -> AsyncIterator[dict[
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(driver.run)
         try:
-            await driver.started.wait()
+            await driver.start(stop)
             if driver.failure is None:
                 yield driver.state
         finally:
@@ -82,6 +85,18 @@ class _Driver:
         finally:
             self.started.set()
             self._stopped.set()
+
+    async def start(self, stop: anyio.Event) -> None:
+        """Wait until the app has started, or cancel it in that when `stop` is set."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._give_up_after, stop)
+            await self.started.wait()
+            tasks.cancel_scope.cancel()
+
+    async def _give_up_after(self, stop: anyio.Event) -> None:
+        await stop.wait()
+        if not self.started.is_set():
+            self.scope.cancel()
 
     async def shut_down(self) -> None:
         """Tell the app to shut down, and wait until it has, or has ended."""

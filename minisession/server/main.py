@@ -55,7 +55,9 @@ async def serve(
     async with AsyncExitStack() as stack:
         listeners = stack.enter_context(Listeners(config))
         await anyio.to_thread.run_sync(listeners.open)
-        state = await stack.enter_async_context(lifespan(app, config.graceful_timeout))
+        state = await stack.enter_async_context(lifespan(app, config.graceful_timeout, stop))
+        if stop.is_set():
+            return
         helpers = await stack.enter_async_context(anyio.create_task_group())
         async with anyio.create_task_group() as tasks:
             service = Service(
@@ -128,15 +130,17 @@ async def _serve_until_signal(
     # Outside the task group: on trio, a KeyboardInterrupt that meets one in the middle of its
     # bookkeeping may leave the event loop waiting for ever.
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_stop_on_signals, signals, stop, tasks.cancel_scope)
+        async with anyio.create_task_group() as watch:
+            scope = anyio.CancelScope()
+            watch.start_soon(_stop_on_signals, signals, stop, scope)
             if stop_after is not None:
-                tasks.start_soon(_stop_after, stop_after, stop)
+                watch.start_soon(_stop_after, stop_after, stop)
             try:
-                await serve(app, config, stop=stop, task_status=_Announcement(on_start))
+                with scope:
+                    await serve(app, config, stop=stop, task_status=_Announcement(on_start))
             except (OSError, CertificateRefused, LifespanFailed) as error:
                 failure = error  # not through the task group, which would wrap it
-            tasks.cancel_scope.cancel()
+            watch.cancel_scope.cancel()  # and not before: each signal needs somebody to take it
     if failure is not None:
         raise failure
 

@@ -200,6 +200,10 @@ class TLSTransport(Transport):
         """Wait until the kernel takes bytes again."""
         await self._inner.wait_sendable()
 
+    def untaken(self) -> int:
+        """Return how many octets the client has not taken of what the kernel was handed."""
+        return self._inner.untaken()
+
     def stop_receiving(self) -> None:
         """Wake whoever waits to receive: from now on the connection is at its end."""
         if self._is_up:

@@ -8,8 +8,11 @@ not want yet stay in the kernel, which is the back-pressure.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import socket
 import struct
+import sys
+import termios
 
 import anyio
 
@@ -59,6 +62,17 @@ class Transport:
     async def wait_sendable(self) -> None:
         """Wait until the kernel takes bytes again."""
         await anyio.wait_writable(self._socket)
+
+    def untaken(self) -> int:
+        """Return how many octets the client has not taken of what the kernel was handed.
+
+        0 where the system does not tell.
+        """
+        try:
+            told = fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4))
+        except OSError:
+            return 0
+        return int.from_bytes(told, sys.byteorder)
 
     def stop_receiving(self) -> None:
         """Wake whoever waits to receive: from now on the connection is at its end."""

@@ -333,3 +333,15 @@ def test_a_browser_is_opened_only_where_somebody_sees_it(
 )
 def test_an_address_becomes_a_url(address: tuple[str, int], url: str) -> None:
     assert url_of(address) == url
+
+
+def test_ctrl_c_before_there_is_anything_to_stop_is_no_traceback(folder: Path) -> None:
+    (folder / "early.py").write_text("""
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.raise_signal(signal.SIGINT)
+""")
+
+    run = finished(folder, "serve", "early:app", *ANY_PORT)
+
+    assert (run.returncode, run.stdout, run.stderr) == (130, "", "")

@@ -55,6 +55,9 @@ class MemoryTransport(Transport):
         await anyio.lowlevel.checkpoint()
         self._room = self._send_size
 
+    def untaken(self) -> int:
+        return 0
+
     def stop_receiving(self) -> None:
         self._pieces.clear()
 

@@ -314,3 +314,58 @@ def test_after_the_response_receive_says_disconnect_and_takes_no_bytes() -> None
     assert cycle.receive_nowait() == {"type": "http.disconnect"}
     assert reader.buffered == before
     assert repr(cycle) == "<Cycle b'GET' COMPLETE>"
+
+
+# --- after the app was told that its client is gone, which may only have closed its half ----------
+
+
+def told_the_end(raw: bytes = get(), *sent: dict[str, Any]) -> Cycle:
+    cycle, reader = cycle_of(raw)
+    assert cycle.receive_nowait() == {"type": "http.request", "body": b"", "more_body": False}
+    for message in sent:
+        cycle.send(message)
+    reader.feed(b"")
+    assert cycle.receive_nowait() == {"type": "http.disconnect"}
+    return cycle
+
+
+LENGTH = (b"content-length", b"4")
+
+
+@pytest.mark.parametrize(
+    ("raw", "sent", "last", "state"),
+    [
+        (get(), [start(), body(b"ab", more_body=True)], body(), State.BROKEN),
+        (get(), [start(), body(b"ab", more_body=True)], body(b"cd"), State.BROKEN),
+        (get(), [start(200, LENGTH), body(b"ab", more_body=True)], body(), State.BROKEN),
+        (b"GET / HTTP/1.0\r\n\r\n", [start(), body(b"a", more_body=True)], body(), State.BROKEN),
+        (get(), [start()], body(), State.REFUSED),
+        (get(), [start(200, LENGTH)], body(b"ab"), State.REFUSED),
+    ],
+)
+def test_a_response_that_may_have_been_broken_off_never_looks_whole(
+    raw: bytes, sent: list[dict[str, Any]], last: dict[str, Any], state: State
+) -> None:
+    cycle = told_the_end(raw, *sent)
+
+    with pytest.raises(ClientDisconnected):
+        cycle.send(last)
+
+    assert (cycle.state, cycle.is_over) == (state, True)
+
+
+@pytest.mark.parametrize(
+    ("raw", "sent", "last", "written"),
+    [
+        (get(), [start(200, LENGTH), body(b"ab", more_body=True)], body(b"cd"), b"cd"),
+        (get(), [start(200, LENGTH)], body(b"abcd"), b"\r\n\r\nabcd"),
+        (get(), [start(204)], body(), b"\r\n\r\n"),
+    ],
+)
+def test_one_whose_own_length_says_that_it_is_whole_is_completed(
+    raw: bytes, sent: list[dict[str, Any]], last: dict[str, Any], written: bytes
+) -> None:
+    cycle = told_the_end(raw, *sent)
+
+    assert cycle.send(last).endswith(written)
+    assert cycle.state is State.COMPLETE

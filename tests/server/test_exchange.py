@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
+from collections.abc import Iterator
 from contextvars import ContextVar, copy_context
+from time import monotonic
 from typing import Any
 
 import anyio
@@ -13,8 +16,10 @@ import pytest
 
 from minisession.server.config import ServerConfig
 from minisession.server.connection import Connection
+from minisession.server.errors import ClientDisconnected
 from minisession.server.exchange import Exchange
 from minisession.server.service import Service
+from minisession.server.transport import Transport
 from tests.server.kit import (
     NO_ERRORS,
     answer,
@@ -855,6 +860,68 @@ async def test_a_half_closed_client_still_gets_its_response() -> None:
         assert await client.read_all() == answer(b"/x ")
 
 
+async def test_a_half_closed_client_sees_that_a_response_was_broken_off(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        """Like a framework: it ends its response when it hears that the client is gone."""
+        await read_body(receive)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"first", "more_body": True})
+        assert (await receive())["type"] == "http.disconnect"
+        await send({"type": "http.response.body", "body": b""})
+
+    async with client_of(app, access_log=True) as client:
+        await client.send(get())
+        await client.stream.send_eof()
+
+        assert (await client.read_all()).endswith(b"\r\n5\r\nfirst\r\n")
+    assert complaints(caplog) == []
+
+
+async def test_a_client_that_reads_slowly_but_steadily_is_not_cut_off() -> None:
+    """What it takes shows in what the kernel still holds, before there is room for more."""
+    with closing_pair() as (ours, theirs):
+        transport = Transport(ours)
+        connection = Connection(ServerConfig(write_timeout=30), transport, None, None)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(write_until_it_is_gone, connection)
+            await anyio.wait_all_tasks_blocked()
+            now = monotonic()
+
+            await take(theirs, transport)
+            assert not connection.expire(now + 31), "it has taken something"
+            assert not connection.expire(now + 60), "its time began anew"
+            await take(theirs, transport)
+            assert not connection.expire(now + 62)
+            assert connection.expire(now + 93), "it took nothing for 31 s"
+
+
+async def take(client: socket.socket, transport: Transport) -> None:
+    """Read until the server's kernel has noticed, which it does in large steps."""
+    before = transport.untaken()
+    while transport.untaken() >= before:
+        client.recv(100_000)
+        await anyio.sleep(0.001)
+
+
+async def write_until_it_is_gone(connection: Connection) -> None:
+    with contextlib.suppress(ClientDisconnected):
+        await connection.write(bytes(50_000_000))
+
+
+@contextlib.contextmanager
+def closing_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Both ends of a connection over TCP; the server's does not block."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        theirs = socket.create_connection(listener.getsockname())
+        ours, _ = listener.accept()
+    ours.setblocking(False)
+    with ours, theirs:
+        yield ours, theirs
+
+
 async def test_the_access_log_has_a_line_per_response(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "minisession.server.access"):
         async with client_of(echo, access_log=True) as client:
@@ -865,3 +932,25 @@ async def test_the_access_log_has_a_line_per_response(caplog: pytest.LogCaptureF
     size = len(answer(b"/a%20b "))
     assert record.getMessage().startswith(f'127.0.0.1 "GET /a%20b HTTP/1.1" 200 {size} ')
     assert record.access["milliseconds"] >= 0  # type: ignore[attr-defined]
+
+
+async def test_the_access_log_counts_what_the_server_says_in_the_apps_place(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/fails":
+            raise RuntimeError
+        await read_body(receive)
+
+    sizes = []
+    for raw in (
+        get("/fails"),
+        request("POST", "/bad", "transfer-encoding: chunked", body=b"z\r\n"),
+    ):
+        async with client_of(app, access_log=True) as client:
+            await client.send(raw)
+            sizes.append(len(await client.read_all()))
+
+    logged = [record.access["octets"] for record in caplog.records if hasattr(record, "access")]
+    assert logged == sizes

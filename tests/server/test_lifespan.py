@@ -36,7 +36,7 @@ class App:
 async def test_an_app_is_started_and_shut_down_around_the_requests() -> None:
     app = App()
 
-    async with lifespan(app, 1) as state:
+    async with lifespan(app, 1, anyio.Event()) as state:
         assert app.told == ["lifespan.startup"]
         assert state == {"db": "open"}
 
@@ -47,13 +47,13 @@ async def test_an_app_is_started_and_shut_down_around_the_requests() -> None:
 
 async def test_a_failed_startup_is_an_error_and_nothing_is_served() -> None:
     with pytest.raises(LifespanFailed, match="startup failed: no database"):
-        async with lifespan(App(startup="failed"), 1):
+        async with lifespan(App(startup="failed"), 1, anyio.Event()):
             pytest.fail("must not start")
 
 
 async def test_a_failed_shutdown_is_an_error() -> None:
     with pytest.raises(LifespanFailed, match="shutdown failed: no database"):
-        async with lifespan(App(shutdown="failed"), 1):
+        async with lifespan(App(shutdown="failed"), 1, anyio.Event()):
             pass
 
 
@@ -61,7 +61,7 @@ async def test_an_app_that_does_not_know_lifespan_is_served_without() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         raise AssertionError("only http")
 
-    async with lifespan(app, 1) as state:
+    async with lifespan(app, 1, anyio.Event()) as state:
         assert state == {}
 
 
@@ -69,7 +69,7 @@ async def test_an_app_that_returns_at_once_is_served_without() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         return
 
-    async with lifespan(app, 1) as state:
+    async with lifespan(app, 1, anyio.Event()) as state:
         assert state == {}
 
 
@@ -80,7 +80,7 @@ async def test_an_app_that_raises_while_it_starts_is_served_with_a_warning(
         await receive()
         raise RuntimeError("boom")
 
-    async with lifespan(app, 1):
+    async with lifespan(app, 1, anyio.Event()):
         pass
 
     assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -92,7 +92,7 @@ async def test_an_app_that_raises_later_is_reported(caplog: pytest.LogCaptureFix
         await send({"type": "lifespan.startup.complete"})
         await send({"type": "http.response.start"})
 
-    async with lifespan(app, 1):
+    async with lifespan(app, 1, anyio.Event()):
         pass
 
     assert "the app's lifespan failed" in caplog.text
@@ -106,10 +106,45 @@ async def test_an_app_that_never_shuts_down_is_cancelled(caplog: pytest.LogCaptu
         await anyio.sleep_forever()
 
     with caplog.at_level(logging.ERROR):
-        async with lifespan(app, 0.05):
+        async with lifespan(app, 0.05, anyio.Event()):
             pass
 
     assert "did not shut down within 0.05 s" in caplog.text
+
+
+async def test_a_stop_in_the_middle_of_a_startup_cancels_the_app_in_it() -> None:
+    stop, met = anyio.Event(), list[str]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        met.append((await receive())["type"])
+        stop.set()
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            met.append("cancelled")
+            raise
+
+    with anyio.fail_after(2):
+        async with lifespan(app, 1, stop):
+            pass
+
+    assert met == ["lifespan.startup", "cancelled"]
+
+
+async def test_a_stop_at_the_end_of_a_startup_still_shuts_the_app_down() -> None:
+    stop, app = anyio.Event(), App()
+
+    async def starts_and_stops(scope: Any, receive: Any, send: Any) -> None:
+        async def send_and_stop(message: Any) -> None:
+            stop.set()
+            await send(message)
+
+        await app(scope, receive, send_and_stop)
+
+    async with lifespan(starts_and_stops, 1, stop):
+        pass
+
+    assert app.told == ["lifespan.startup", "lifespan.shutdown"]
 
 
 async def test_an_app_that_waits_on_after_its_shutdown_is_ended() -> None:
@@ -119,7 +154,7 @@ async def test_an_app_that_waits_on_after_its_shutdown_is_ended() -> None:
             await send({"type": f"{message['type']}.complete"})
 
     with anyio.fail_after(2):
-        async with lifespan(app, 1):
+        async with lifespan(app, 1, anyio.Event()):
             pass
 
 
@@ -127,7 +162,7 @@ async def test_a_cancelled_server_still_shuts_its_app_down() -> None:
     app = App()
 
     with anyio.CancelScope() as scope:
-        async with lifespan(app, 1):
+        async with lifespan(app, 1, anyio.Event()):
             scope.cancel()
             await anyio.sleep_forever()
 
@@ -147,7 +182,7 @@ async def test_a_lifespan_that_ends_with_an_exception_that_is_no_error_is_only_l
         has_failed.set()
         raise error
 
-    async with lifespan(app, 1):
+    async with lifespan(app, 1, anyio.Event()):
         await has_failed.wait()
         await anyio.wait_all_tasks_blocked()  # a scope that it cancelled would say so here
 

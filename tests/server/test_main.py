@@ -266,6 +266,42 @@ def test_run_without_anybody_to_tell_stops_on_a_signal_too(anyio_backend: Any) -
     assert told == ["lifespan.startup", "lifespan.shutdown"]
 
 
+class Stopped:
+    """An app that is stopped by a signal in its startup or its shutdown, and more often there."""
+
+    def __init__(self, where: str, signals: int) -> None:
+        self.where = where
+        self.signals = signals
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        for _ in range(2):
+            kind = (await receive())["type"]
+            if kind == self.where:
+                for _ in range(self.signals):
+                    os.kill(os.getpid(), signal.SIGINT)
+                    await anyio.sleep(0.01)
+                await anyio.sleep_forever()
+            await send({"type": f"{kind}.complete"})
+
+
+def test_a_signal_ends_a_startup_that_hangs(anyio_backend: Any) -> None:
+    started: list[Any] = []
+
+    app, config = Stopped("lifespan.startup", 1), ServerConfig(port=0)
+    run(app, config, anyio_backend, on_start=started.append)
+
+    assert started == []
+
+
+def test_every_further_signal_in_a_shutdown_is_taken(anyio_backend: Any) -> None:
+    def on_start(_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    config = ServerConfig(port=0, graceful_timeout=0.1)
+
+    run(Stopped("lifespan.shutdown", 3), config, anyio_backend, on_start=on_start)
+
+
 SCRIPT = """
 import sys
 import anyio

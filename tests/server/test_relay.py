@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from functools import partial
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from minisession.server import listener
@@ -252,6 +254,35 @@ async def test_a_server_that_cannot_accept_tries_again(
 def idle_service() -> Service:
     tasks: Any = None  # nothing is accepted
     return Service(echo, ServerConfig(), tasks, copy_context(), {})
+
+
+class Due:
+    """A connection whose deadline is over, as far as the sweeper sees one."""
+
+    def __init__(self, note: Callable[[], None]) -> None:
+        self._note = note
+
+    def expire(self, now: float) -> bool:
+        self._note()
+        return True
+
+
+async def test_deadlines_that_fall_together_leave_others_their_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listener, "MAX_INTERVAL", 0.01)
+    service, turn, expired_in = idle_service(), 0, list[int]()
+    connections: Any = service.connections
+    connections.update(Due(lambda: expired_in.append(turn)) for _ in range(100))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.sweep_forever, service)
+        while len(expired_in) < 100:
+            turn += 1
+            await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+
+    assert max(Counter(expired_in[:100]).values()) <= 2 * listener.MAX_EXPIRED
 
 
 async def test_an_unknown_error_of_a_listener_ends_the_server() -> None:
