@@ -16,7 +16,7 @@ import h11
 
 from minisession.server.config import ServerConfig
 from minisession.server.cycle import MAX_DISCARD, Cycle, State, error_response
-from minisession.server.errors import AppProtocolError, RequestRefused
+from minisession.server.errors import AppProtocolError, ClientDisconnected, RequestRefused
 from minisession.server.requests import Request, RequestReader
 from minisession.server.scope import ASGIApp, Message, Receive, Scope, Send
 
@@ -118,6 +118,7 @@ def _exchange(
 ) -> Generator[None, None, None]:
     cycle = Cycle(reader, request, lambda: DATE)
     outcome.methods.append(request.method)
+    is_broken_off = False
     try:
         yield from _run(cycle, app(), outcome)
     except RequestRefused as refusal:
@@ -126,9 +127,11 @@ def _exchange(
     except AppProtocolError:
         if not cycle.is_over:
             outcome.written += cycle.refuse(500)
+    except ClientDisconnected:
+        is_broken_off = True
     if not cycle.is_over:
         outcome.written += cycle.refuse(500)
-    outcome.is_cut_off = cycle.state is State.BROKEN
+    outcome.is_cut_off = is_broken_off or cycle.state is State.BROKEN
     if not (cycle.keeps_alive and (yield from _drop_body(reader))):
         outcome.is_closed = True
 
