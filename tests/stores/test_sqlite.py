@@ -94,6 +94,20 @@ async def test_nobody_else_may_read_the_files_whatever_the_umask(path: Path) -> 
     assert modes == {f"sessions.db{end}": 0o600 for end in ("", "-wal", "-shm")}
 
 
+async def test_nor_where_a_link_leads_to_files_that_are_not_there_yet(
+    path: Path, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    path.symlink_to(shared / "real.db")
+
+    async with SQLiteStore(path) as store:
+        await born(store)
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in shared.iterdir()}
+
+    assert modes == {f"real.db{end}": 0o600 for end in ("", "-wal", "-shm")}
+
+
 async def test_leaving_is_not_stopped_by_a_cancellation(path: Path) -> None:
     with anyio.CancelScope() as scope:
         async with SQLiteStore(path) as store:

@@ -61,6 +61,13 @@ async def test_a_file_is_there_once_the_store_was_opened_and_asking_makes_none(p
     assert (before, after) == ((False, 0), True)
 
 
+async def test_an_empty_file_is_no_store_yet_and_stays_empty(path: Path) -> None:
+    path.touch()
+
+    assert not SQLiteStore(path).is_there()
+    assert path.stat().st_size == 0
+
+
 async def test_it_counts_what_waits_for_a_purge_and_the_room(path: Path) -> None:
     async with SQLiteStore(path) as store:
         await store.commit([birth(f"h{n}", k=b"v" * 10_000) for n in range(10)], NOW)

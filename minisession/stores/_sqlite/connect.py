@@ -74,7 +74,9 @@ def _create_file(path: str) -> None:
     """
     with _creating:
         try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            # Where a link leads: to make what is missing there, O_EXCL does not follow it.
+            real = os.path.realpath(path)
+            descriptor = os.open(real, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except FileExistsError:
             return
         os.close(descriptor)

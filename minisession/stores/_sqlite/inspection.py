@@ -26,12 +26,12 @@ EXPIRE_ROW = "UPDATE session SET expires = 0 WHERE id = {}"
 
 
 def is_there(path: str) -> bool:
-    """Tell whether there is a database; what is not there is not made.
+    """Tell whether there is a database; what is not there, or is empty still, is not made one.
 
     Raises:
         StoreUnavailable: there is something that cannot be read, or is of another version.
     """
-    if not os.path.exists(path):
+    if not (os.path.exists(path) and _size_of(path)):
         return False
     with _reading(path):
         return True
