@@ -61,7 +61,7 @@ async def test_a_file_is_there_once_the_store_was_opened_and_asking_makes_none(p
     assert (before, after) == ((False, 0), True)
 
 
-async def test_an_empty_file_is_no_store_yet_and_stays_empty(path: Path) -> None:
+def test_an_empty_file_is_no_store_yet_and_stays_empty(path: Path) -> None:
     path.touch()
 
     assert not SQLiteStore(path).is_there()
