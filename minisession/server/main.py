@@ -38,7 +38,8 @@ async def serve(
     """Serve an ASGI 3 app until `stop` is set or the task is cancelled.
 
     `await tasks.start(serve, app, config)` returns the bound addresses once requests are accepted;
-    for port 0 they hold the real port.
+    for port 0 they hold the real port. It returns none if `stop` was set before the app had
+    started, which is cancelled then.
 
     Setting `stop` stops in good order: no new connections, idle ones are closed at once, running
     requests finish; what is left after `graceful_timeout` is cancelled. A cancellation cancels the
@@ -57,6 +58,7 @@ async def serve(
         await anyio.to_thread.run_sync(listeners.open)
         state = await stack.enter_async_context(lifespan(app, config.graceful_timeout, stop))
         if stop.is_set():
+            task_status.started([])
             return
         helpers = await stack.enter_async_context(anyio.create_task_group())
         async with anyio.create_task_group() as tasks:
@@ -152,7 +154,7 @@ class _Announcement(TaskStatus[Sequence[Address]]):
         self._on_start = on_start
 
     def started(self, value: Sequence[Address] | None = None) -> None:
-        if self._on_start is not None and value is not None:
+        if self._on_start is not None and value:
             self._on_start(value)
 
 

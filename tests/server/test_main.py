@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +292,18 @@ def test_a_signal_ends_a_startup_that_hangs(anyio_backend: Any) -> None:
     run(app, config, anyio_backend, on_start=started.append)
 
     assert started == []
+
+
+@pytest.mark.anyio
+async def test_a_server_that_is_stopped_in_its_startup_has_no_address() -> None:
+    stop = anyio.Event()
+    stop.set()
+    async with anyio.create_task_group() as tasks:
+        addresses = await tasks.start(
+            partial(serve, Stopped("lifespan.startup", 0), ServerConfig(port=0), stop=stop)
+        )
+
+    assert addresses == []
 
 
 def test_every_further_signal_in_a_shutdown_is_taken(anyio_backend: Any) -> None:
