@@ -70,7 +70,7 @@ class Transport:
         """
         try:
             told = fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4))
-        except OSError:
+        except (OSError, ValueError):  # a ValueError where the socket is closed
             return 0
         return int.from_bytes(told, sys.byteorder)
 

@@ -898,6 +898,14 @@ async def test_a_client_that_reads_slowly_but_steadily_is_not_cut_off() -> None:
             assert connection.expire(now + 93), "it took nothing for 31 s"
 
 
+async def test_a_closed_connection_holds_nothing_for_its_client() -> None:
+    with closing_pair() as (ours, _):
+        transport = Transport(ours)
+        transport.close()
+
+        assert transport.untaken() == 0
+
+
 async def take(client: socket.socket, transport: Transport) -> None:
     """Read until the server's kernel has noticed, which it does in large steps."""
     before = transport.untaken()
