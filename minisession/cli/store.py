@@ -81,7 +81,7 @@ def add_store(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "check",
         _check,
         "read everything, and report damage",
-        "Read every living session to its last value, have the store look at its file, and report"
+        "Read every living session to its last value, have the store look at its place, and report"
         " what is damaged. Nothing is changed. Exit code 1 if there is damage.",
     )
 

@@ -22,7 +22,9 @@ from minisession._manager import SWEEP_BATCH
 from minisession.abc import Create, Inspection, Record, Store
 from minisession.cli import main, store, survey
 from minisession.errors import StoreUnavailable
+from minisession.stores.redis import RedisStore
 from minisession.stores.sqlite import SQLiteStore
+from tests import redis_servers
 from tests.command import ROOT, finished
 from tests.remote_store import RemoteStore
 
@@ -175,6 +177,45 @@ def test_an_empty_store_is_no_special_case(tmp_path: Path) -> None:
     assert "living sessions      0, of 0 principals\n" in done.stdout
     assert "oldest, newest       none, none\n" in done.stdout
     assert re.search(r"^room +[\d.]+ KiB(, [\d.]+ KiB of it empty)?$", done.stdout, re.MULTILINE)
+
+
+# --- what it says of Redis
+
+
+@redis_servers.NEEDS_REDIS
+def test_each_damaged_session_on_a_server_is_told_once() -> None:
+    server, prefix = redis_servers.redis(), redis_servers.fresh_prefix()
+    url = server.url(prefix=prefix)
+    births = [birth(HOUR) for _ in range(5)]
+    fill(RedisStore(url), births)
+    no_hash, headless, secretless, newer, sound = (each.handle for each in births)
+    server.cli("DEL", f"{prefix}{{{no_hash}}}")
+    server.cli("SET", f"{prefix}{{{no_hash}}}", "foo")
+    server.cli("HSET", f"{prefix}{{{headless}}}", "x", "nonsense")
+    server.cli("HDEL", f"{prefix}{{{secretless}}}", "s")
+    server.cli("HSET", f"{prefix}{{{newer}}}", "v", "2")
+
+    done = run("store", "check", url)
+
+    head, *damage = done.stdout.splitlines()
+    assert (done.returncode, head) == (1, "2 sessions read, damage:")
+    assert sorted(line.partition(": ")[0] for line in damage) == sorted(
+        f"  session {handle}" for handle in (no_hash, headless, secretless, newer)
+    )
+    assert sound not in done.stdout
+
+
+@redis_servers.NEEDS_REDIS
+def test_a_sound_server_is_0_and_has_nothing_to_purge() -> None:
+    url = redis_servers.redis().url(prefix=redis_servers.fresh_prefix())
+    fill(RedisStore(url), [birth(HOUR, principal="ada")])
+
+    checked, stock = run("store", "check", url), run("store", "stats", url)
+
+    assert (checked.returncode, checked.stdout) == (0, "1 sessions read, everything is sound\n")
+    assert "living sessions      1, of 1 principals\n" in stock.stdout
+    assert "waiting for a purge  0\n" in stock.stdout
+    assert "format               Redis, format 1\n" in stock.stdout
 
 
 # --- what it says of a store that cannot be inspected
