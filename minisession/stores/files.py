@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self, cast
 
 from minisession.abc import Change, Inspection, Outcome, Record, Summary
-from minisession.errors import ConfigError
+from minisession.errors import ConfigError, StoreUnavailable
 
 from ._files import inspection, reader
 from ._files.place import Place
@@ -131,8 +131,18 @@ class FilesStore:
         return tour.removed
 
     def is_there(self) -> bool:
-        """Tell whether the folder exists; opening the store would make it."""
-        return os.path.isdir(self._place.path)
+        """Tell whether the folder exists; opening the store would make it.
+
+        Raises:
+            StoreUnavailable: there is something else.
+        """
+        path = self._place.path
+        if os.path.lexists(path) and not os.path.isdir(path):
+            raise StoreUnavailable(
+                f"session files: {path}: it is no folder, and sessions are kept in one. Name the"
+                " folder, or the store that this is: an SQLite database is sqlite:///sessions.db"
+            )
+        return os.path.isdir(path)
 
     async def inspect(self, now: float) -> Inspection:
         """Return how many sessions seem to wait for a purge, and the room that all files take."""

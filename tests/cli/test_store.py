@@ -335,6 +335,36 @@ def test_a_store_that_is_not_there_exits_with_1_and_is_not_made(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("scheme", "advice"),
+    [
+        ("sqlite", "of sqlite:///, a path with three slashes is meant from this folder"),
+        ("file", "of file:///, the path is always an absolute one, and that of a folder"),
+    ],
+)
+def test_the_advice_on_a_missing_place_fits_the_store(
+    scheme: str, advice: str, tmp_path: Path
+) -> None:
+    slashes = "///" if scheme == "sqlite" else "//"
+
+    done = run("store", "stats", f"{scheme}:{slashes}{tmp_path}/none")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "there is nothing at that place" in done.stderr
+    assert advice in done.stderr
+    assert done.stderr.count(":///,") == 1
+
+
+def test_a_file_where_a_folder_is_meant_is_said_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "sessions.db").write_text("no folder")
+
+    done = run("store", "stats", f"file://{tmp_path}/sessions.db")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{tmp_path}/sessions.db: it is no folder" in done.stderr
+    assert "sqlite:///sessions.db" in done.stderr
+
+
 def test_a_file_that_is_no_store_exits_with_1(tmp_path: Path) -> None:
     (tmp_path / "sessions.db").write_text("no database" * 1000)
 
