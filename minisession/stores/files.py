@@ -36,8 +36,9 @@ class FilesStore:
 
     A file that is torn, empty, damaged or foreign is `StoreCorrupt` for whoever loads or changes
     it, and is left as it is, even by a `Create`. A `Destroy` with epoch None (revocation) removes
-    it; `purge` moves it to the folder `damaged` when the time of the session seems to be over.
-    Lists leave it out and log it; `alive` counts it, because nobody has ended it.
+    it; `purge` moves it to the folder `damaged` once its time of change has passed: the session's
+    end, or the moment of the damage if that was a write. Lists leave it out and log it; `alive`
+    counts it, because nobody has ended it.
 
     A folder knows no index: `of_principal` reads the beginning of every file, `purge` the times of
     all. For more than some hundred thousand sessions, use SQLite.
