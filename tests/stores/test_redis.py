@@ -556,7 +556,7 @@ async def test_a_sound_server_is_verified_in_steps_without_a_find(
     assert await store.verify() == []
 
 
-async def test_each_damaged_key_of_the_prefix_is_told_once(
+async def test_each_damaged_key_of_the_prefix_is_told(
     store: RedisStore, monkeypatch: pytest.MonkeyPatch, prefix: str
 ) -> None:
     births = [replace(birth(f"{number}"), principal=f"{number}") for number in range(4)]
