@@ -29,6 +29,12 @@ Survey = Callable[[Store, float, Progress], Awaitable[T]]
 
 UNITS: Final = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
+PATHS: Final = {
+    "sqlite": "; of sqlite:///, a path with three slashes is meant from this folder",
+    "file": "; of file:///, the path is always an absolute one, and that of a folder",
+}
+"""What is easily got wrong in the URL of a place."""
+
 _EPILOG: Final = """\
 The application may go on meanwhile. Handles are shown, which are public names; no secret and
 no value ever is.
@@ -81,7 +87,7 @@ def add_store(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "check",
         _check,
         "read everything, and report damage",
-        "Read every living session to its last value, have the store look at its file, and report"
+        "Read every living session to its last value, have the store look at its place, and report"
         " what is damaged. Nothing is changed. Exit code 1 if there is damage.",
     )
 
@@ -106,17 +112,17 @@ def _add(
 
 def _stats(options: argparse.Namespace) -> None:
     store = _named(options.url)
-    stock = _surveyed(store, take_stock)
+    stock = _surveyed(options.url, store, take_stock)
     _print(options, _told(store, stock), asdict(stock))
 
 
 def _purge(options: argparse.Namespace) -> None:
-    removed = _surveyed(_named(options.url), purge)
+    removed = _surveyed(options.url, _named(options.url), purge)
     _print(options, f"{removed:,} expired sessions removed\n", {"removed": removed})
 
 
 def _check(options: argparse.Namespace) -> None:
-    findings = _surveyed(_named(options.url), examine)
+    findings = _surveyed(options.url, _named(options.url), examine)
     values = {"read": findings.read, "damage": [asdict(each) for each in findings.damage]}
     _print(options, _judged(findings), values)
     if findings.damage:
@@ -136,7 +142,7 @@ def _named(url: str) -> Store:
         raise WrongOption(str(error)) from None
 
 
-def _surveyed(store: Store, survey: Survey[T]) -> T:
+def _surveyed(url: str, store: Store, survey: Survey[T]) -> T:
     """Open the store, and return what the survey does.
 
     Raises:
@@ -144,7 +150,7 @@ def _surveyed(store: Store, survey: Survey[T]) -> T:
     """
     progress = Progress(sys.stderr)
     try:
-        _require_place(store)
+        _require_place(url, store)
         return anyio.run(_survey, store, survey, progress)
     except StoreError as error:
         progress.clear()
@@ -154,12 +160,12 @@ def _surveyed(store: Store, survey: Survey[T]) -> T:
         raise CannotSurvey("stopped before the end; what was purged until then is purged") from None
 
 
-def _require_place(store: Store) -> None:
+def _require_place(url: str, store: Store) -> None:
     if isinstance(store, Inspects) and not store.is_there():
+        scheme = url.partition(":")[0]
         raise CannotSurvey(
             f"{store!r}: there is nothing at that place. A store is made by the first application"
-            " that uses it; of sqlite:///, a path with three slashes is meant"
-            " from this folder"
+            f" that uses it{PATHS.get(scheme, '')}"
         )
 
 

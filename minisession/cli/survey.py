@@ -50,16 +50,17 @@ class Findings:
     """What reading everything has shown. Damage is kept once, however often it is met."""
 
     read: int = 0
-    _damage: dict[Damage, None] = field(default_factory=dict)
+    _damage: dict[str, str | None] = field(default_factory=dict)
+    """What was found, and of which session, as far as that is known."""
 
     @property
     def damage(self) -> list[Damage]:
         """What is damaged, in the order in which it was found."""
-        return list(self._damage)
+        return [Damage(session, what) for what, session in self._damage.items()]
 
     def add(self, session: str | None, what: str) -> None:
         """Note a find."""
-        self._damage[Damage(session, what)] = None
+        self._damage[what] = session or self._damage.get(what)
 
 
 async def take_stock(store: Store, now: float, progress: Progress) -> Stock:

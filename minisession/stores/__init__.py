@@ -31,6 +31,8 @@ def open_store(store: Store | str) -> Store:
     if not isinstance(store, str):
         return store
     scheme, separator, rest = store.partition("://")
+    if separator and scheme in ("sqlite", "file") and "?" in rest:
+        raise _options_of_a_path(scheme, rest)
     if separator and scheme == "memory" and not rest:
         from .memory import MemoryStore  # noqa: PLC0415  # a store that is not named costs nothing
 
@@ -55,4 +57,14 @@ def open_store(store: Store | str) -> Store:
         " 'file:///var/lib/app/sessions' (always an absolute path; for another one pass"
         " FilesStore('sessions')), 'redis://host:6379/0', 'redis+sentinel://host/service/0',"
         " 'redis+cluster://host', or an object that implements minisession.abc.Store"
+    )
+
+
+def _options_of_a_path(scheme: str, rest: str) -> ConfigError:
+    """Return the error for a `?` behind a path. What follows it is not shown; it may be secret."""
+    path = rest.partition("?")[0]
+    named = f'SQLiteStore("{path[1:]}?...")' if scheme == "sqlite" else f'FilesStore("{path}?...")'
+    return ConfigError(
+        f"store='{scheme}://{path}?...': {scheme}:// has no options; allowed is"
+        f" '{scheme}://{path}'. Of a name that has a question mark, pass the store: {named}"
     )

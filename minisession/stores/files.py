@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self, cast
 
 from minisession.abc import Change, Inspection, Outcome, Record, Summary
-from minisession.errors import ConfigError
+from minisession.errors import ConfigError, StoreUnavailable
 
 from ._files import inspection, reader
 from ._files.place import Place
@@ -36,8 +36,9 @@ class FilesStore:
 
     A file that is torn, empty, damaged or foreign is `StoreCorrupt` for whoever loads or changes
     it, and is left as it is, even by a `Create`. A `Destroy` with epoch None (revocation) removes
-    it; `purge` moves it to the folder `damaged` when the time of the session seems to be over.
-    Lists leave it out and log it; `alive` counts it, because nobody has ended it.
+    it; `purge` moves it to the folder `damaged` once its time of change has passed: the session's
+    end, or the moment of the damage if that was a write. Lists leave it out and log it; `alive`
+    counts it, because nobody has ended it.
 
     A folder knows no index: `of_principal` reads the beginning of every file, `purge` the times of
     all. For more than some hundred thousand sessions, use SQLite.
@@ -131,8 +132,18 @@ class FilesStore:
         return tour.removed
 
     def is_there(self) -> bool:
-        """Tell whether the folder exists; opening the store would make it."""
-        return os.path.isdir(self._place.path)
+        """Tell whether the folder exists; opening the store would make it.
+
+        Raises:
+            StoreUnavailable: there is something else.
+        """
+        path = self._place.path
+        if os.path.lexists(path) and not os.path.isdir(path):
+            raise StoreUnavailable(
+                f"session files: {path}: it is no folder, and sessions are kept in one. Name the"
+                " folder, or the store that this is: an SQLite database is sqlite:///sessions.db"
+            )
+        return os.path.isdir(path)
 
     async def inspect(self, now: float) -> Inspection:
         """Return how many sessions seem to wait for a purge, and the room that all files take."""

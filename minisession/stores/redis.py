@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from minisession.abc import Change, Outcome, Record, Summary
+from minisession.abc import Change, Inspection, Outcome, Record, Summary
 from minisession.errors import ConfigError, StoreUnavailable
 
 from ._redis.url import parse
@@ -37,7 +37,8 @@ class RedisStore:
     that is not there, or refuses us, is reported then. Lost connections are made again.
 
     What cannot be read is `StoreCorrupt` for whoever loads or changes it, and is left as it is;
-    only a `Destroy` with epoch None (revocation) removes it.
+    only a `Destroy` with epoch None (revocation) removes it. Lists leave it out and log it; `alive`
+    counts it, because nobody has ended it.
 
     Args:
         url: of the server or servers:
@@ -142,9 +143,21 @@ class RedisStore:
         return await self._open.reader.of_principal(principal, now)
 
     async def alive(self, handles: Collection[str], now: float) -> set[str]:
-        """Return those of `handles` whose sessions live."""
+        """Return those of `handles` whose sessions live, or cannot be read."""
         return await self._open.reader.alive(handles, now)
 
     async def purge(self, now: float, limit: int) -> int:  # noqa: ARG002
         """Return 0: the server removes what has expired by itself."""
         return 0
+
+    def is_there(self) -> bool:
+        """Return True: whether a server is there, opening tells."""
+        return True
+
+    async def inspect(self, now: float) -> Inspection:  # noqa: ARG002
+        """Return what is known of a server without looking at every key: nothing waits there."""
+        return self._open.reader.inspect()
+
+    async def verify(self) -> list[str]:
+        """Look for damage that lists leave out, which looks at all keys of all servers."""
+        return await self._open.reader.verify()

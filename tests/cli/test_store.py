@@ -22,7 +22,9 @@ from minisession._manager import SWEEP_BATCH
 from minisession.abc import Create, Inspection, Record, Store
 from minisession.cli import main, store, survey
 from minisession.errors import StoreUnavailable
+from minisession.stores.redis import RedisStore
 from minisession.stores.sqlite import SQLiteStore
+from tests import redis_servers
 from tests.command import ROOT, finished
 from tests.remote_store import RemoteStore
 
@@ -177,6 +179,45 @@ def test_an_empty_store_is_no_special_case(tmp_path: Path) -> None:
     assert re.search(r"^room +[\d.]+ KiB(, [\d.]+ KiB of it empty)?$", done.stdout, re.MULTILINE)
 
 
+# --- what it says of Redis
+
+
+@redis_servers.NEEDS_REDIS
+def test_each_damaged_session_on_a_server_is_told_once() -> None:
+    server, prefix = redis_servers.redis(), redis_servers.fresh_prefix()
+    url = server.url(prefix=prefix)
+    births = [birth(HOUR) for _ in range(5)]
+    fill(RedisStore(url), births)
+    no_hash, headless, secretless, newer, sound = (each.handle for each in births)
+    server.cli("DEL", f"{prefix}{{{no_hash}}}")
+    server.cli("SET", f"{prefix}{{{no_hash}}}", "foo")
+    server.cli("HSET", f"{prefix}{{{headless}}}", "x", "nonsense")
+    server.cli("HDEL", f"{prefix}{{{secretless}}}", "s")
+    server.cli("HSET", f"{prefix}{{{newer}}}", "v", "2")
+
+    done = run("store", "check", url)
+
+    head, *damage = done.stdout.splitlines()
+    assert (done.returncode, head) == (1, "2 sessions read, damage:")
+    assert sorted(line.partition(": ")[0] for line in damage) == sorted(
+        f"  session {handle}" for handle in (no_hash, headless, secretless, newer)
+    )
+    assert sound not in done.stdout
+
+
+@redis_servers.NEEDS_REDIS
+def test_a_sound_server_is_0_and_has_nothing_to_purge() -> None:
+    url = redis_servers.redis().url(prefix=redis_servers.fresh_prefix())
+    fill(RedisStore(url), [birth(HOUR, principal="ada")])
+
+    checked, stock = run("store", "check", url), run("store", "stats", url)
+
+    assert (checked.returncode, checked.stdout) == (0, "1 sessions read, everything is sound\n")
+    assert "living sessions      1, of 1 principals\n" in stock.stdout
+    assert "waiting for a purge  0\n" in stock.stdout
+    assert "format               Redis, format 1\n" in stock.stdout
+
+
 # --- what it says of a store that cannot be inspected
 
 
@@ -292,6 +333,36 @@ def test_a_store_that_is_not_there_exits_with_1_and_is_not_made(tmp_path: Path) 
     assert (done.returncode, done.stdout) == (1, "")
     assert "there is nothing at that place" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("scheme", "advice"),
+    [
+        ("sqlite", "of sqlite:///, a path with three slashes is meant from this folder"),
+        ("file", "of file:///, the path is always an absolute one, and that of a folder"),
+    ],
+)
+def test_the_advice_on_a_missing_place_fits_the_store(
+    scheme: str, advice: str, tmp_path: Path
+) -> None:
+    slashes = "///" if scheme == "sqlite" else "//"
+
+    done = run("store", "stats", f"{scheme}:{slashes}{tmp_path}/none")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "there is nothing at that place" in done.stderr
+    assert advice in done.stderr
+    assert done.stderr.count(":///,") == 1
+
+
+def test_a_file_where_a_folder_is_meant_is_said_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "sessions.db").write_text("no folder")
+
+    done = run("store", "stats", f"file://{tmp_path}/sessions.db")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{tmp_path}/sessions.db: it is no folder" in done.stderr
+    assert "sqlite:///sessions.db" in done.stderr
 
 
 def test_a_file_that_is_no_store_exits_with_1(tmp_path: Path) -> None:

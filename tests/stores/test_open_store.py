@@ -50,6 +50,24 @@ def test_what_names_no_store_is_refused_with_advice(url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("sqlite:///ok.db?x=hush", ("'sqlite:///ok.db'", 'SQLiteStore("ok.db?...")')),
+        ("sqlite:////var/s.db?", ("'sqlite:////var/s.db'", 'SQLiteStore("/var/s.db?...")')),
+        ("file:///var/s?x=hush", ("'file:///var/s'", 'FilesStore("/var/s?...")')),
+    ],
+)
+def test_a_path_has_no_options_and_a_question_mark_in_it_is_passed_by_the_store(
+    url: str, words: tuple[str, ...]
+) -> None:
+    with pytest.raises(ConfigError, match="has no options") as caught:
+        open_store(url)
+
+    assert [word for word in words if word not in str(caught.value)] == []
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("url", "shown"),
     [
         ("postgres://user:password@host/db", "store=postgres:...: "),

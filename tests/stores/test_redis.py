@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import subprocess
 import sys
 import weakref
@@ -18,7 +19,18 @@ import anyio.to_thread
 import pytest
 
 from minisession import SessionManager
-from minisession.abc import Change, Committed, Destroy, Gone, Outcome, Rotation, Touch, Write
+from minisession.abc import (
+    Change,
+    Committed,
+    Destroy,
+    Gone,
+    Inspection,
+    Inspects,
+    Outcome,
+    Rotation,
+    Touch,
+    Write,
+)
 from minisession.errors import ConfigError, SessionTooLarge, StoreCorrupt, StoreUnavailable
 from minisession.stores._redis import lanes, link, listing, wire
 from minisession.stores._redis.keys import Keys, slot
@@ -448,7 +460,9 @@ async def test_an_index_that_cannot_be_renewed_is_reported_and_nothing_fails(
 
 DAMAGE: list[tuple[str, ...]] = [
     ("HDEL", "v"),
-    ("HSET", "v", "2"),
+    ("HSET", "v", "0"),
+    ("HSET", "v", "two"),
+    ("HSET", "v", "123456"),
     ("HDEL", "x"),
     ("HSET", "x", "soon"),
     ("HSET", "x", "nan"),
@@ -458,6 +472,11 @@ DAMAGE: list[tuple[str, ...]] = [
     ("HSET", "b", ""),
     ("HSET", "k", "x"),
     ("HSET", "g", "x"),
+    ("HSET", "n", "x"),
+    ("HDEL", "q"),
+    ("HSET", "t", "-1"),
+    ("HSET", "c", "x"),
+    ("HSET", "i", "x"),
 ]
 
 
@@ -474,21 +493,127 @@ async def test_a_damaged_session_is_reported_left_alone_and_revoked(
         await store.load("h", NOW)
     for change in (birth(), write(), Touch("h", 0, END), Destroy("h", 0)):
         assert isinstance(await commit(store, change), StoreCorrupt)
+    (told,) = await store.verify()
+    assert re.match(r"session h: .*await manager\.revoke\(handle\)", told)
+    assert await store.alive(["h"], NOW) == {"h"}
     assert cli("HGETALL", key(prefix)) == before
 
     assert await commit(store, Destroy("h", None)) == Committed(0)
     assert await store.load("h", NOW) is None
 
 
-async def test_what_is_no_hash_is_damage_too(store: RedisStore, prefix: str) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *[("HDEL", "v"), ("HDEL", "x"), ("HSET", "x", "soon"), ("HDEL", "b")],
+        *[("HSET", "b", "nan"), ("HDEL", "v", "x", "b"), ("HSET", "v", "2")],
+    ],
+    ids=" ".join,
+)
+async def test_a_session_whose_head_is_damaged_is_left_out_of_lists_which_is_logged(
+    store: RedisStore, prefix: str, damage: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    await store.commit([replace(birth(name), principal="ada") for name in ("h", "well")], NOW)
+    command, *rest = damage
+    cli(command, key(prefix), *rest)
+
+    scanned = await store.scan(NOW)
+    theirs = await store.of_principal("ada", NOW)
+
+    assert [each.handle for each in scanned] == [each.handle for each in theirs] == ["well"]
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+    assert caplog.text.count("left out of a list: session h: ") == 2
+    assert await store.alive(["h", "well", "nobody"], NOW) == {"h", "well"}
+
+
+async def test_a_session_of_a_newer_release_is_left_to_it(store: RedisStore, prefix: str) -> None:
+    await commit(store, birth(k=b"v"))
+    cli("HSET", key(prefix), "v", "2")
+    before = cli("HGETALL", key(prefix))
+    words = r"session h: it is of format 2, and this release reads 1; .*\. Upgrade minisession here"
+
+    with pytest.raises(StoreCorrupt, match=words) as caught:
+        await store.load("h", NOW)
+    for change in (birth(), write(), Touch("h", 0, END), Destroy("h", 0)):
+        outcome = await commit(store, change)
+        assert isinstance(outcome, StoreCorrupt)
+        assert str(outcome) == str(caught.value)
+
+    assert "revoke" not in str(caught.value)
+    assert await store.verify() == [str(caught.value)]
+    assert cli("HGETALL", key(prefix)) == before
+
+
+async def test_a_sound_server_is_verified_in_steps_without_a_find(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch, prefix: str
+) -> None:
+    monkeypatch.setattr(listing, "AT_ONCE", 10)
+    births = [replace(birth(f"{number}"), principal="ada") for number in range(50)]
+    await store.commit(births, NOW)
+    await commit(store, replace(write("7"), rotation=Rotation(bytes(32), NOW + 30)))
+    cli("SET", f"{prefix}of:nobody", "a key of somebody else")
+
+    assert await store.verify() == []
+
+
+async def test_each_damaged_key_of_the_prefix_is_told(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch, prefix: str
+) -> None:
+    births = [replace(birth(f"{number}"), principal=f"{number}") for number in range(4)]
+    await store.commit(births, NOW)
+    cli("SET", key(prefix, "0"), "something")
+    cli("DEL", key(prefix, "1"))
+    cli("HSET", key(prefix, "1"), "foreign", "field")
+    cli("HSET", key(prefix, "2"), "x", "soon")
+    index = Keys(prefix).index("3").decode()
+    cli("SET", index, "no index")
+
+    finds = await store.verify()
+
+    assert len(finds) == 4
+    *sessions, about_the_index = finds
+    assert sorted(find.partition(": ")[0] for find in sessions) == [
+        f"session {number}" for number in range(3)
+    ]
+    assert f"under the key {index} is no sorted set" in about_the_index
+    with pytest.raises(StoreCorrupt, match="is no sorted set"):
+        await store.of_principal("3", NOW)
+
+
+async def test_in_a_cluster_every_server_is_verified() -> None:
+    place = redis_servers.cluster()
+    prefix = redis_servers.fresh_prefix()
+    async with RedisStore(place.url(prefix=prefix)) as store:
+        await store.commit([birth(f"{number}") for number in range(30)], NOW)
+        for server in place.primaries:
+            for name in server.cli("KEYS", f"{prefix}*").split():
+                server.cli("HSET", name, "x", "soon")
+
+        finds = await store.verify()
+
+    assert len(finds) == len(set(finds)) == 30
+
+
+async def test_nothing_waits_on_a_server_that_removes_by_itself(store: RedisStore) -> None:
+    await commit(store, birth())
+
+    assert isinstance(store, Inspects)
+    assert store.is_there()
+    assert await store.inspect(NOW) == Inspection("Redis, format 1", expired=0)
+
+
+async def test_what_is_no_hash_is_damage_too(
+    store: RedisStore, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
     cli("SET", key(prefix), "something")
     cli("SET", key(prefix, "other"), "something")
 
     with pytest.raises(StoreCorrupt, match=r"session h: what is stored is no hash"):
         await store.load("h", NOW)
     assert isinstance(await commit(store, write()), StoreCorrupt)
-    assert await store.alive(["h"], NOW) == set()
+    assert await store.alive(["h"], NOW) == {"h"}
     assert await store.scan(NOW) == []
+    assert caplog.text.count("left out of a list: ") == 2
     assert await commit(store, Destroy("h", None)) == Committed(0)
 
 
@@ -500,13 +625,6 @@ async def test_a_damaged_item_is_reported(store: RedisStore, prefix: str, value:
     with pytest.raises(StoreCorrupt, match="session h: "):
         await store.load("h", NOW)
     assert isinstance(await commit(store, write(items={"k": b"new"})), StoreCorrupt)
-
-
-async def test_a_damaged_end_lists_nothing(store: RedisStore, prefix: str) -> None:
-    await commit(store, birth())
-    cli("HSET", key(prefix), "x", "soon")
-
-    assert await store.alive(["h"], NOW) == set()
 
 
 def test_an_answer_that_nobody_understands_leaves_the_outcome_unknown() -> None:

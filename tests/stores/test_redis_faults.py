@@ -1033,9 +1033,17 @@ async def test_a_disk_confirms_where_there_is_an_append_only_file() -> None:
 
 
 @redis_servers.NEEDS_VALKEY
-@pytest.mark.parametrize("program", ["redis-server", "valkey-server"])
-async def test_a_confirmation_that_a_server_cannot_give_fails_the_opening(program: str) -> None:
-    refused = pytest.raises(StoreUnavailable, match="WAITAOF is refused: Redis at")
-    with serving(program=program) as server, refused:
+async def test_a_confirmation_that_a_server_cannot_give_fails_the_opening() -> None:
+    refused = pytest.raises(StoreUnavailable, match=r"WAITAOF is refused: Redis at .*appendonly")
+    with serving(program="valkey-server") as server, refused:
+        async with RedisStore(server.url(waitaof=1)):
+            pass
+
+
+async def test_a_server_that_does_not_know_a_confirmation_is_said_to_be_too_old() -> None:
+    words = r"Redis at .* is too old\. WAITAOF needs Redis 7\.2 or newer, or Valkey"
+    is_known = redis_servers.redis().cli("COMMAND", "INFO", "WAITAOF")
+    as_before = ("--rename-command", "WAITAOF", "") if is_known else ()
+    with serving(*as_before) as server, pytest.raises(StoreUnavailable, match=words):
         async with RedisStore(server.url(waitaof=1)):
             pass

@@ -17,6 +17,8 @@ from minisession.stores._redis.url import Place, parse
         ("redis://127.0.0.1:7000/3", Place("single", (("127.0.0.1", 7000),), db=3)),
         ("redis://[::1]:7000", Place("single", (("::1", 7000),))),
         ("redis://[::1]", Place("single", (("::1", 6379),))),
+        ("redis://host:1", Place("single", (("host", 1),))),
+        ("redis://host:65535", Place("single", (("host", 65535),))),
         (
             "rediss://app:p%40ss%2Fword@host?cafile=/etc/ca.pem",
             Place(
@@ -57,7 +59,13 @@ def test_a_url_says_where_the_sessions_are(url: str, place: Place) -> None:
         ("redis://user:@host", ("before the @",)),
         ("redis://a,b", ("several hosts", "redis+cluster://", "redis+sentinel://")),
         ("redis://ho st", ("host", "a name or an address")),
-        ("redis://host:99999", ("host", "a name or an address")),
+        ("redis://fe80::1", ("host", "a name or an address")),
+        ("redis://127.0.0.1:99999", ("port", "a number from 1 to 65535", "host:6379")),
+        ("redis://host:65536", ("port", "a number from 1 to 65535")),
+        ("redis://host:0", ("port", "a number from 1 to 65535")),
+        ("redis://host:", ("port", "a number from 1 to 65535")),
+        ("redis://[::1]:http", ("port", "a number from 1 to 65535")),
+        ("redis+cluster://a,b:-1", ("port", "redis+cluster://host1:6379")),
         ("redis://host/db", ("database", "a number")),
         ("redis://host/1/2", ("database", "a number")),
         ("redis+sentinel://host", ("by its name", "redis+sentinel://host1:26379")),
@@ -87,6 +95,7 @@ def test_what_is_wrong_is_named_with_a_line_that_is_right(url: str, words: tuple
     "url",
     [
         "redis://app:hush-hush@host:port",
+        "redis://app:hush-hush",
         "redis://app:hush-hush@host/x",
         "redis://app:hush-hush@host?what=1",
         "rediss://app:hush-hush@host?cafile=/nowhere&wait=x",

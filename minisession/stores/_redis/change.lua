@@ -19,8 +19,8 @@
 --
 -- Answers: {1, epoch, principal if its index must be written anew} committed; {2, replaced} gone;
 -- {3, value} conflict; {4, size} too large; {5, what} damaged; {6, what} the index cannot be
--- written. Nothing is written before all that can refuse the change has been asked, of which the
--- index is the last.
+-- written; {7, version} stored by a newer release. Nothing is written before all that can refuse
+-- the change has been asked, of which the index is the last.
 
 local key, op, now = KEYS[1], ARGV[1], tonumber(ARGV[2])
 local epoch, expires = tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -34,17 +34,17 @@ local function real(text)
   return number == number and number
 end
 
--- The session, nil if there is none, or nil and what is wrong with it.
+-- The session, nil if there is none, or nil and the answer that says why it cannot be read.
 local function stored()
   local f = redis.pcall(
     'HMGET', key, 'v', 'e', 'x', 's', 'p', 'l', 'g', 'c', 'n', 't', 'q', 'b', 'k', 'u', 'i')
   if f.err then
-    if string.sub(f.err, 1, 9) == 'WRONGTYPE' then return nil, 'what is stored is no hash' end
+    if string.sub(f.err, 1, 9) == 'WRONGTYPE' then return nil, { 5, 'what is stored is no hash' } end
     error(f)
   end
   if not f[1] and redis.call('EXISTS', key) == 0 then return nil end
-  if f[1] and f[1] ~= '1' then
-    return nil, 'it was stored by a newer version of minisession, or it is damaged'
+  if f[1] and f[1] ~= '1' and string.find(f[1], '^[1-9]%d?%d?%d?%d?$') then
+    return nil, { 7, f[1] }
   end
   local s = {
     epoch = whole(f[2]), expires = real(f[3]), secret = f[4], loads = f[6] == '1',
@@ -52,10 +52,10 @@ local function stored()
     tombstones = whole(f[10] or '0'), place = whole(f[11]), principal = f[14],
     indexed = real(f[15] or '0'),
   }
-  local sound = f[1] and s.epoch and s.expires and f[4] and #f[4] == 32 and
+  local sound = f[1] == '1' and s.epoch and s.expires and f[4] and #f[4] == 32 and
     (not f[5] or #f[5] == 32) and s.grace and s.cleared and s.size and s.tombstones and
     s.place and real(f[12]) and real(f[13]) and s.indexed
-  if not sound then return nil, 'the stored fields are damaged' end
+  if not sound then return nil, { 5, 'the stored fields are damaged' } end
   return s
 end
 
@@ -106,13 +106,13 @@ local function items_where(condition)
   return found
 end
 
-local s, damage = stored()
+local s, unreadable = stored()
 
-if op == 'D' and damage and not epoch then  -- a revocation ends what cannot be read, too
+if op == 'D' and unreadable and not epoch then  -- a revocation ends what cannot be read, too
   redis.call('DEL', key)
   return { 1, 0, false }
 end
-if damage then return { 5, damage } end
+if unreadable then return unreadable end
 
 if op == 'I' then  -- the index of this principal lists it until `expires`
   if s and s.principal == ARGV[5] and expires > s.indexed then redis.call('HSET', key, 'i', ARGV[4]) end

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import anyio
-from coredis.exceptions import AskError, MovedError, NoScriptError
+from coredis.exceptions import AskError, MovedError, NoScriptError, UnknownCommandError
 
 from minisession.errors import StoreError, StoreUnavailable
 
@@ -102,8 +102,7 @@ class Courier:
                 self._confirmation, await node.commits.ask(self._confirmation), strict=True
             ):
                 if isinstance(reply, Exception):
-                    name = command.words[0].decode()
-                    raise StoreUnavailable(f"{name} is refused: {unreadable(reply, node.name)}")
+                    raise _no_confirmation(command, reply, node.name)
 
     async def _run(self, errands: list[_Errand], way: Way) -> None:
         left = errands
@@ -194,6 +193,15 @@ def _reset(errand: _Errand) -> _Errand:
 
 def _said(errand: _Errand, say: Callable[[Exception, str], StoreError]) -> Reply:
     return say(errand.reply, errand.server) if isinstance(errand.reply, Exception) else errand.reply
+
+
+def _no_confirmation(command: Command, reply: Exception, server: str) -> StoreUnavailable:
+    name = command.words[0].decode()
+    if name == "WAITAOF" and isinstance(reply, UnknownCommandError):
+        what = f"{server} is too old. {name} needs Redis 7.2 or newer, or Valkey"
+    else:
+        what = str(unreadable(reply, server))
+    return StoreUnavailable(f"{name} is refused: {what}")
 
 
 def _confirmation(place: Place) -> list[Command]:

@@ -35,6 +35,11 @@ class Keys:
         """The pattern that matches the keys of all sessions, and no other."""
         return self.prefix.translate(_GLOB) + "{*}"
 
+    @property
+    def indexes(self) -> str:
+        """The pattern that matches the keys of all indexes, and no other."""
+        return self.prefix.translate(_GLOB) + "of:" + "[0-9a-f]" * 64
+
     def index(self, principal: str | bytes) -> bytes:
         """Return the key of the index of a principal's sessions."""
         if isinstance(principal, str):

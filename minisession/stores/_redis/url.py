@@ -30,7 +30,8 @@ EXAMPLES = {
 }
 PORTS = {"single": 6379, "sentinel": 26379, "cluster": 6379}
 OPTIONS = ("prefix", "wait", "waitaof", "cafile")
-HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\s\[\]:/?#@,]+)(?::([0-9]{1,5}))?")
+HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\s\[\]:/?#@,]+)(?::([^:]*))?")
+PORT = re.compile(r"[0-9]{1,5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +129,21 @@ def _hosts(authority: str, kind: Kind) -> tuple[tuple[str, int], ...]:
     hosts = []
     for part in authority.split(","):
         match = HOST.fullmatch(part)
-        if match is None or int(match[2] or PORTS[kind]) > 65535:
+        if match is None:
             raise refused(kind, "host", "each must be a name or an address, with a port or without")
-        hosts.append((match[1].strip("[]"), int(match[2] or PORTS[kind])))
+        hosts.append((match[1].strip("[]"), _port(match[2], kind)))
     if kind == "single" and len(hosts) > 1:
         right = f"{EXAMPLES['cluster']}' or '{EXAMPLES['sentinel']}"
         raise refused(kind, "host", "several hosts are a cluster or Sentinels", right)
     return tuple(hosts)
+
+
+def _port(text: str | None, kind: Kind) -> int:
+    if text is None:
+        return PORTS[kind]
+    if not PORT.fullmatch(text) or not 1 <= int(text) <= 65535:
+        raise refused(kind, "port", "it must be a number from 1 to 65535")
+    return int(text)
 
 
 def _path(path: str, kind: Kind) -> tuple[str, int]:

@@ -6,9 +6,9 @@ change does is said in the script.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from operator import itemgetter
-from typing import Any
 
 from minisession.abc import Change, Committed, Create, Gone, Outcome, Record, Summary, Touch, Write
 from minisession.errors import SaveOutcomeUnknown, StoreCorrupt, StoreUnavailable
@@ -16,8 +16,12 @@ from minisession.stores._row import conflict, too_large
 
 VERSION = b"1"
 HASH_LENGTH = 32  # bytes of a SHA-256
-SUMMARY = (b"x", b"b", b"u")
+SUMMARY = (b"v", b"x", b"b", b"u")
 """The fields that `summary_of` needs."""
+HEAD = (*SUMMARY, b"e", b"s", b"p", b"l", b"g", b"c", b"n", b"t", b"q", b"k", b"i")
+"""All fields but the items."""
+
+_ANY_VERSION = re.compile(rb"[1-9][0-9]{0,4}")
 
 _INDEX_LIVES = 3
 """An index outlives what is left of a session's life by so much. It is written anew when less than
@@ -29,6 +33,23 @@ def damaged(handle: str, what: str) -> StoreCorrupt:
     return StoreCorrupt(
         f"session {handle}: {what}; it was left as it is."
         " To be rid of it: await manager.revoke(handle)"
+    )
+
+
+def newer(handle: str, version: str) -> StoreCorrupt:
+    """Return the error that says that this release is too old to read a session."""
+    return StoreCorrupt(
+        f"session {handle}: it is of format {version}, and this release reads {VERSION.decode()};"
+        " it was left as it is. Upgrade minisession here to the release that wrote it, or a later"
+        " one"
+    )
+
+
+def no_index(key: bytes) -> StoreCorrupt:
+    """Return the error for a principal's index that is something else."""
+    return StoreCorrupt(
+        f"the list of a principal's sessions under the key {key.decode(errors='replace')} is no"
+        " sorted set. Remove that key: each session is listed anew at its next login or renewal"
     )
 
 
@@ -134,12 +155,20 @@ def _not_committed(change: Change, reply: object) -> Outcome:
             return conflict(change, current)
         case [4, int(size)] if isinstance(change, Create | Write):
             return too_large(change.handle, size, change.max_size)
-        case [5, bytes(what)]:
-            return damaged(change.handle, what.decode(errors="replace"))
-        case [6, bytes(what)]:
-            return unlisted(change.handle, what.decode(errors="replace"))
         case _:
-            message = f"session {change.handle}: the server gave an answer that nobody understands"
+            return _failed(change.handle, reply)
+
+
+def _failed(handle: str, reply: object) -> Outcome:
+    match reply:
+        case [5, bytes(what)]:
+            return damaged(handle, what.decode(errors="replace"))
+        case [6, bytes(what)]:
+            return unlisted(handle, what.decode(errors="replace"))
+        case [7, bytes(version)]:
+            return newer(handle, version.decode(errors="replace"))
+        case _:
+            message = f"session {handle}: the server gave an answer that nobody understands"
             return SaveOutcomeUnknown(message)
 
 
@@ -151,14 +180,34 @@ def record_of(handle: str, fields: Mapping[bytes, bytes], now: float) -> Record 
     """
     if not fields:
         return None
-    if fields.get(b"v") != VERSION:
-        what = "it was stored by a newer version of minisession, or it is damaged"
-        raise damaged(handle, what)
+    _require_version(handle, fields)
     try:
+        _require_counters(fields)
         record = _record(handle, fields)
-    except (KeyError, ValueError, OverflowError):
-        raise damaged(handle, "the stored fields are damaged") from None
+    except (KeyError, ValueError):
+        raise _damaged_fields(handle) from None
     return record if record.expires > now else None
+
+
+def _require_version(handle: str, fields: Mapping[bytes, bytes]) -> None:
+    version = fields.get(b"v", b"")
+    if version == VERSION:
+        return
+    if _ANY_VERSION.fullmatch(version):
+        raise newer(handle, version.decode())
+    raise _damaged_fields(handle)
+
+
+def _damaged_fields(handle: str) -> StoreCorrupt:
+    return damaged(handle, "the stored fields are damaged")
+
+
+def _require_counters(fields: Mapping[bytes, bytes]) -> None:
+    """Refuse what the script would refuse, though no record shows it."""
+    for counter in (fields[b"n"], fields[b"q"], fields.get(b"t", b"0")):
+        _whole(counter)
+    for number in (fields.get(b"c", b"-1"), fields.get(b"i", b"0")):
+        _real(number)
 
 
 def _record(handle: str, fields: Mapping[bytes, bytes]) -> Record:
@@ -215,16 +264,23 @@ def _real(text: bytes) -> float:
     return number
 
 
-def summary_of(handle: str, fields: Sequence[Any], now: float) -> Summary | None:
-    """Return the summary that the fields `SUMMARY` make; None if it has ended or is damaged."""
-    expires, created, principal = fields
+def summary_of(handle: str, fields: Mapping[bytes, bytes], now: float) -> Summary | None:
+    """Return the summary that the fields `SUMMARY` make; None if it is empty or has expired.
+
+    Raises:
+        StoreCorrupt: they hold what they cannot hold.
+    """
+    if not fields:
+        return None
+    _require_version(handle, fields)
+    principal = fields.get(b"u")
     try:
         summary = Summary(
             handle,
-            _real(created),
-            _real(expires),
+            _real(fields[b"b"]),
+            _real(fields[b"x"]),
             None if principal is None else principal.decode(),
         )
-    except (TypeError, ValueError):
-        return None
+    except (KeyError, ValueError):
+        raise _damaged_fields(handle) from None
     return summary if summary.expires > now else None
