@@ -31,8 +31,8 @@ class Connection:
     Mutable: the reader, `unsent` (the rest of a write that was interrupted, for `flush`), the
     deadlines (monotonic seconds; infinite while nobody waits), `_untaken` (octets in the kernel
     when the time for writing began), `_wait` (the last wait for bytes that began), and the flags:
-    `is_gone` (nothing can be written any more), `has_expired` (the
-    client was too slow), `is_idle` (between two requests).
+    `is_gone` (nothing can be written any more), `has_expired` (the client was too slow), `is_idle`
+    (between two requests), `is_to_end` (to be closed as soon as it is idle).
     """
 
     __slots__ = (
@@ -47,6 +47,7 @@ class Connection:
         "has_expired",
         "is_gone",
         "is_idle",
+        "is_to_end",
         "reader",
         "scheme",
         "server",
@@ -67,7 +68,7 @@ class Connection:
         self.reader = RequestReader(config, scheme)
         self.is_gone = False
         self.has_expired = False
-        self.is_idle = False
+        self.is_idle = self.is_to_end = False
         self._config = config
         self._transport = transport
         self._read_deadline = self._write_deadline = math.inf
@@ -188,9 +189,10 @@ class Connection:
         return False
 
     def stop_if_idle(self) -> None:
-        """End the wait for a next request; one that has come already is still read."""
+        """End the wait for a next request; one that has come already is still answered."""
         if self.is_idle:
-            self._transport.stop_receiving()
+            self.is_to_end = True
+            self._transport.wake_receiver()
 
     async def linger(self, seconds: float) -> None:
         """Send the end of the stream and read on, until the client closes too or time is up.

@@ -189,8 +189,6 @@ class Cycle:
             raise AppProtocolError(f"{kind!r} came; allowed is {self.state.value!r}")
         is_last = not message.get("more_body", False)
         following = self._follow(Event.LAST if is_last else Event.MORE)
-        if is_last and self._has_told_end and not self._is_certainly_whole(message):
-            self._break_off()
         data = self._write(message.get("body", b""), is_last)
         self.state = following
         self.is_over = is_last
@@ -209,10 +207,10 @@ class Cycle:
             return b""
         return error_response(status, self._date(), has_body=self.request.method != b"HEAD")
 
-    def _is_certainly_whole(self, message: Message) -> bool:
-        """Whether the app's own Content-Length says that this is the end of its response."""
-        length = self._head.length if self.state is State.HELD and self._head else self._left
-        return self._is_bodyless or length == len(message.get("body", b""))
+    def _is_certainly_whole(self, last: int) -> bool:
+        """Whether the app's own Content-Length says that so many more bytes complete its body."""
+        left = self._head.length if self.state is State.HELD and self._head else self._left
+        return self._is_bodyless or left == last
 
     def _break_off(self) -> NoReturn:
         """Let a response not look complete whose app was told that the client is gone.
@@ -222,6 +220,7 @@ class Cycle:
         """
         self.state = self._follow(Event.REFUSE)
         self.is_over = True
+        self.status = self.status if self.state is State.BROKEN else 0
         raise ClientDisconnected("the client has closed its half of the connection")
 
     def close_after(self) -> None:
@@ -254,6 +253,8 @@ class Cycle:
     def _write(self, body: Any, is_last: bool) -> bytes:
         if not isinstance(body, _BYTES):
             raise AppProtocolError(f"body of type {type(body).__name__}: allowed are bytes")
+        if is_last and self._has_told_end and not self._is_certainly_whole(len(body)):
+            self._break_off()
         content = b"" if self._is_bodyless else bytes(body)
         pieces = self._begin(content, is_last) if self.state is State.HELD else []
         pieces += self._frame(content, is_last)

@@ -248,7 +248,7 @@ class Exchange:
             await anyio.lowlevel.checkpoint()
 
     def _take(self, message: Message) -> bytes:
-        if self._service.is_stopping:
+        if self._service.is_stopping or self._connection.is_to_end:
             self.cycle.close_after()
         data = self.cycle.send(message)
         if data:

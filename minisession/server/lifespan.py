@@ -26,9 +26,9 @@ async def lifespan(
 ) -> AsyncIterator[dict[str, Any]]:
     """Start the app, yield its state, and shut it down afterwards, also when cancelled.
 
-    Once `stop` is set nobody waits for the startup any more: the app is cancelled in it. The
-    shutdown is shielded from cancellation and bounded by `shutdown_timeout` seconds; an app that
-    takes longer is cancelled.
+    The shutdown is shielded from cancellation and bounded by `shutdown_timeout` seconds; an app
+    that takes longer is cancelled. Once `stop` is set nobody waits for the startup any more. It has
+    the same time to come to its end, so that what was opened is closed; a cancellation ends it.
 
     Raises:
         LifespanFailed: the app said that its startup or its shutdown has failed.
@@ -41,13 +41,17 @@ async def lifespan(
             if driver.failure is None:
                 yield driver.state
         finally:
-            with anyio.move_on_after(shutdown_timeout, shield=True) as patience:
-                await driver.shut_down()
-            if patience.cancelled_caught:
-                logger.error("the app did not shut down within %g s", shutdown_timeout)
-            driver.scope.cancel()
+            try:
+                await driver.shut_down(shutdown_timeout)
+            finally:
+                driver.scope.cancel()
     if driver.failure is not None:
         raise LifespanFailed(driver.failure)
+
+
+async def _cancel_after(event: anyio.Event, scope: anyio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
 
 
 class _Driver:
@@ -87,21 +91,21 @@ class _Driver:
             self._stopped.set()
 
     async def start(self, stop: anyio.Event) -> None:
-        """Wait until the app has started, or cancel it in that when `stop` is set."""
+        """Wait until the app has started, or until `stop` is set."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._give_up_after, stop)
+            tasks.start_soon(_cancel_after, stop, tasks.cancel_scope)
             await self.started.wait()
             tasks.cancel_scope.cancel()
 
-    async def _give_up_after(self, stop: anyio.Event) -> None:
-        await stop.wait()
-        if not self.started.is_set():
-            self.scope.cancel()
-
-    async def shut_down(self) -> None:
-        """Tell the app to shut down, and wait until it has, or has ended."""
+    async def shut_down(self, timeout: float) -> None:
+        """Tell the app to shut down, and wait until it has, or has ended, or takes too long."""
+        has_started = self.started.is_set()
         self._stopping.set()
-        await self._stopped.wait()
+        with anyio.move_on_after(timeout, shield=has_started) as patience:
+            await self._stopped.wait()
+        if patience.cancelled_caught:
+            what = "shut down" if has_started else "start and shut down"
+            logger.error("the app did not %s within %g s", what, timeout)
 
     def _log_failure(self, error: BaseException) -> None:
         if self.started.is_set():

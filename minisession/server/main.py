@@ -39,7 +39,7 @@ async def serve(
 
     `await tasks.start(serve, app, config)` returns the bound addresses once requests are accepted;
     for port 0 they hold the real port. It returns none if `stop` was set before the app had
-    started, which is cancelled then.
+    started, which then has `graceful_timeout` to start and to shut down.
 
     Setting `stop` stops in good order: no new connections, idle ones are closed at once, running
     requests finish; what is left after `graceful_timeout` is cancelled. A cancellation cancels the

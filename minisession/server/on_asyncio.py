@@ -62,6 +62,11 @@ class LoopTransport(Transport):
             if self._waiter is waiter:  # who was cancelled may leave after the next has come
                 self._waiter = None
 
+    def wake_receiver(self) -> None:
+        """End a wait to receive, whether anything has come or not; what comes stays readable."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
     def _receive(self) -> None:
         """Read for whoever waits. (Only waking it would have the loop report the bytes again.)"""
         waiter = self._waiter

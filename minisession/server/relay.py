@@ -93,7 +93,8 @@ class Relay:
         timeout = config.keep_alive_timeout if connection.is_idle else config.head_timeout
         deadline = monotonic() + timeout
         while True:
-            if reader.is_at_eof or (connection.is_idle and not service.wants_idle):
+            is_wanted = service.wants_idle and not connection.is_to_end
+            if reader.is_at_eof or (connection.is_idle and not is_wanted):
                 return None
             await connection.wait_readable(deadline)
             connection.read_nowait()

@@ -204,6 +204,13 @@ class TLSTransport(Transport):
         """Return how many octets the client has not taken of what the kernel was handed."""
         return self._inner.untaken()
 
+    def wake_receiver(self) -> None:
+        """End a wait to receive; a handshake, which may wait to send, ends with it."""
+        if self._is_up:
+            self._inner.wake_receiver()
+        else:
+            self._inner.stop()
+
     def stop_receiving(self) -> None:
         """Wake whoever waits to receive: from now on the connection is at its end."""
         if self._is_up:

@@ -46,7 +46,12 @@ class Transport:
 
     async def wait_receivable(self) -> None:
         """Wait until `receive_nowait` would return something."""
-        await anyio.wait_readable(self._socket)
+        with contextlib.suppress(anyio.ClosedResourceError):  # woken without a cause
+            await anyio.wait_readable(self._socket)
+
+    def wake_receiver(self) -> None:
+        """End a wait to receive, whether anything has come or not; what comes stays readable."""
+        anyio.notify_closing(self._socket)
 
     def send_nowait(self, data: bytes | memoryview) -> int:
         """Hand bytes to the kernel; return how many it took, 0 if it is full.

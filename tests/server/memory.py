@@ -58,6 +58,9 @@ class MemoryTransport(Transport):
     def untaken(self) -> int:
         return 0
 
+    def wake_receiver(self) -> None:
+        """Do nothing: every wait here is short."""
+
     def stop_receiving(self) -> None:
         self._pieces.clear()
 

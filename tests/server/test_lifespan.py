@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -112,23 +114,58 @@ async def test_an_app_that_never_shuts_down_is_cancelled(caplog: pytest.LogCaptu
     assert "did not shut down within 0.05 s" in caplog.text
 
 
-async def test_a_stop_in_the_middle_of_a_startup_cancels_the_app_in_it() -> None:
-    stop, met = anyio.Event(), list[str]()
+class Opening:
+    """An app that is stopped while it starts; `go_on` is what it does then."""
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        met.append((await receive())["type"])
-        stop.set()
+    def __init__(self, stop: anyio.Event, go_on: Callable[[], Awaitable[object]]) -> None:
+        self.stop = stop
+        self.go_on = go_on
+        self.met: list[str] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.met.append((await receive())["type"])
+        self.stop.set()
         try:
-            await anyio.sleep_forever()
+            await self.go_on()
         except anyio.get_cancelled_exc_class():
-            met.append("cancelled")
+            self.met.append("cancelled")
             raise
+        await send({"type": "lifespan.startup.complete"})
+        self.met.append((await receive())["type"])
 
-    with anyio.fail_after(2):
-        async with lifespan(app, 1, stop):
-            pass
 
-    assert met == ["lifespan.startup", "cancelled"]
+async def test_a_startup_that_is_stopped_may_come_to_its_end_and_is_shut_down() -> None:
+    stop = anyio.Event()
+    app = Opening(stop, partial(anyio.sleep, 0.05))
+
+    async with lifespan(app, 5, stop):
+        pass
+
+    assert app.met == ["lifespan.startup", "lifespan.shutdown"]
+
+
+async def test_a_startup_that_is_stopped_and_hangs_is_cancelled(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stop = anyio.Event()
+    app = Opening(stop, anyio.sleep_forever)
+
+    async with lifespan(app, 0.05, stop):
+        pass
+
+    assert app.met == ["lifespan.startup", "cancelled"]
+    assert "did not start and shut down within 0.05 s" in caplog.text
+
+
+async def test_a_cancellation_ends_a_startup_that_is_stopped_at_once() -> None:
+    stop = anyio.Event()
+    app = Opening(stop, anyio.sleep_forever)
+
+    with anyio.fail_after(2), anyio.CancelScope() as scope:
+        async with lifespan(app, 60, stop):
+            scope.cancel()
+
+    assert app.met == ["lifespan.startup", "cancelled"]
 
 
 async def test_a_stop_at_the_end_of_a_startup_still_shuts_the_app_down() -> None:

@@ -285,10 +285,14 @@ class Stopped:
             await send({"type": f"{kind}.complete"})
 
 
-def test_a_signal_ends_a_startup_that_hangs(anyio_backend: Any) -> None:
+@pytest.mark.parametrize(("signals", "graceful_timeout"), [(1, 0.1), (2, 60)])
+def test_a_signal_and_its_time_or_a_second_one_end_a_startup_that_hangs(
+    signals: int, graceful_timeout: float, anyio_backend: Any
+) -> None:
     started: list[Any] = []
 
-    app, config = Stopped("lifespan.startup", 1), ServerConfig(port=0)
+    app = Stopped("lifespan.startup", signals)
+    config = ServerConfig(port=0, graceful_timeout=graceful_timeout)
     run(app, config, anyio_backend, on_start=started.append)
 
     assert started == []
@@ -300,7 +304,12 @@ async def test_a_server_that_is_stopped_in_its_startup_has_no_address() -> None:
     stop.set()
     async with anyio.create_task_group() as tasks:
         addresses = await tasks.start(
-            partial(serve, Stopped("lifespan.startup", 0), ServerConfig(port=0), stop=stop)
+            partial(
+                serve,
+                Stopped("lifespan.startup", 0),
+                ServerConfig(port=0, graceful_timeout=0.1),
+                stop=stop,
+            )
         )
 
     assert addresses == []

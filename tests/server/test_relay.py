@@ -6,16 +6,17 @@ import contextlib
 import errno
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextvars import copy_context
 from functools import partial
 from typing import Any
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import pytest
 
-from minisession.server import listener
+from minisession.server import listener, main
 from minisession.server.config import ServerConfig
 from minisession.server.connection import Connection
 from minisession.server.cycle import MAX_DISCARD
@@ -254,6 +255,69 @@ async def test_a_server_that_cannot_accept_tries_again(
 def idle_service() -> Service:
     tasks: Any = None  # nothing is accepted
     return Service(echo, ServerConfig(), tasks, copy_context(), {})
+
+
+@pytest.mark.parametrize("end", [lambda service: service.make_room(1), main._drain])
+async def test_a_request_that_comes_as_its_connection_is_to_end_is_answered_whole(
+    end: Callable[[Service], None],
+) -> None:
+    """The app is not told that its client is gone: it is the server that wants to end."""
+    told: list[str] = []
+
+    @http_app
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await read_body(receive)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"first", "more_body": True})
+        with anyio.move_on_after(0.05):
+            told.append((await receive())["type"])
+        await send({"type": "http.response.body", "body": b"last"})
+
+    async with serving_openly(app) as (service, address):
+        with socket.create_connection(address) as client:
+            client.sendall(get())
+            await anyio.to_thread.run_sync(read_to, client, b"last\r\n0\r\n\r\n")
+            await until_idle(service)
+            client.sendall(get())  # which the server's loop cannot see before this:
+            end(service)
+
+            answered = await anyio.to_thread.run_sync(read_to, client, b"")
+
+    assert b"connection: close" in answered
+    assert answered.endswith(b"4\r\nlast\r\n0\r\n\r\n")
+    assert told == []
+
+
+@contextlib.asynccontextmanager
+async def serving_openly(app: Any) -> AsyncIterator[tuple[Service, tuple[str, int]]]:
+    """A server, and what its connections share."""
+    found: list[Service] = []
+    sweep = listener.sweep_forever
+
+    async def noted(service: Service) -> None:
+        found.append(service)
+        await sweep(service)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("minisession.server.main.sweep_forever", noted)
+        async with anyio.create_task_group() as tasks:
+            addresses = await tasks.start(main.serve, app, ServerConfig(port=0))
+            await anyio.wait_all_tasks_blocked()
+            yield found[0], addresses[0]
+            tasks.cancel_scope.cancel()
+
+
+def read_to(client: socket.socket, end: bytes) -> bytes:
+    """Read until these bytes come, or, without any, to the end."""
+    received = b""
+    while not (end and received.endswith(end)) and (data := client.recv(4096)):
+        received += data
+    return received
+
+
+async def until_idle(service: Service) -> None:
+    while not all(connection.is_idle for connection in service.connections):  # noqa: ASYNC110
+        await anyio.sleep(0.001)
 
 
 class Due:
