@@ -24,7 +24,7 @@ class World:
     Attributes:
         records: every session, by handle.
         data: what is in each of them, decoded.
-        damage: what is wrong with the files.
+        damage: what is wrong with the files, as a whole or as it shows.
     """
 
     records: Mapping[str, Record]
@@ -49,13 +49,16 @@ async def look(kind: Persistent, folder: Path) -> World:
         StoreError: the store or a record cannot be read.
     """
     records: dict[str, Record] = {}
+    missing: list[str] = []
     async with open_store(kind.url(folder)) as store:
         for summary in await store.scan(NOW):
             record = await store.load(summary.handle, NOW)
-            assert record is not None
-            records[summary.handle] = record
+            if record is None:
+                missing.append(f"session {summary.handle} is listed, and cannot be found")
+            else:
+                records[summary.handle] = record
     data = {
         handle: {key: decode(value) for key, value in record.items.items()}
         for handle, record in records.items()
     }
-    return World(records, data, kind.damage(folder))
+    return World(records, data, [*kind.damage(folder), *missing])
