@@ -22,7 +22,7 @@ from tests.crash.persistent import Persistent, every_persistent_store
 from tests.crash.rounds import WEIGHTS, Round
 from tests.crash.servers import nursery
 from tests.crash.visitor import Town, Visitor
-from tests.crash.world import World, look
+from tests.crash.world import look
 from tests.effort import Tally, effort
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -57,19 +57,14 @@ async def test_kill_9_under_load_loses_nothing_acknowledged_and_revives_nothing(
                 else:
                     await Round(town, rng).run(await servers.serve(order), servers.kill)
                 if is_watched:
-                    _require(town, await look(kind, folder))
+                    town.require(await look(kind, folder))
             if not is_watched:  # the next server must find its files as they were left
                 shutil.copytree(folder, copy)
-                _require(town, await look(kind, copy))
+                town.require(await look(kind, copy))
                 shutil.rmtree(copy)
 
     tally("kills", rounds)
     assert all(visitor.n > rounds for visitor in town.visitors)
-
-
-def _require(town: Town, world: World) -> None:
-    assert world.damage == []
-    town.require(world)
 
 
 def test_the_load_uses_every_page_but_the_login_that_is_saved_by_hand() -> None:

@@ -162,6 +162,7 @@ class Town:
 
     def require(self, world: World) -> None:
         """Require that a world keeps what was acknowledged, and holds nothing that it must not."""
+        assert world.damage == []
         births = sum(visitor.may_leave_an_orphan for visitor in self.visitors)
         known = self._handles
         for visitor in self.visitors:
