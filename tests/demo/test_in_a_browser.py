@@ -16,7 +16,6 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.command import Running, running
@@ -57,10 +56,15 @@ class Visitor:
         self.driver.get(server.url)
 
     def press(self, selector: str) -> None:
-        """Press a button that leads to the next page, and wait for that."""
-        button = self.find(selector)
-        button.click()
-        WebDriverWait(self.driver, PATIENCE).until(staleness_of(button))
+        """Press a button that leads to the next page, and wait for that.
+
+        The page is asked, not the button: of one that is just going, the driver knows no answer.
+        """
+        before = self.script("performance.timeOrigin")
+        self.find(selector).click()
+        WebDriverWait(self.driver, PATIENCE).until(
+            lambda _: self.script("performance.timeOrigin") != before
+        )
 
     def log_in(self, name: str) -> None:
         self.find("#name").send_keys(name)
